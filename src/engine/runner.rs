@@ -1,0 +1,546 @@
+//! A record's way through one stage, in the order it happens:
+//!
+//! ```text
+//! poll     member.next() hands out records; each joins its partition's backlog, whose reading is paused meanwhile
+//! admit    a lane is picked by weight, the head of one of its partitions is taken note of in the window; one that is
+//!          not due puts its partition to sleep
+//! run      a task of its own: decode, deadline, panic, the stage, and the outcome turned into records
+//! collect  the window marks the offset complete; the outputs wait for the next commit
+//! commit   outputs and progress (base and map) in one transaction; one at a time, the next when its outcome is known
+//! ```
+//!
+//! One task owns all of this, so there is no lock. What is admitted counts as in flight until it is committed. A result
+//! whose assignment is over (another epoch) is dropped: its record belongs to somebody else.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::attempt::{Attempted, Handler};
+use super::route::{Router, Timing};
+use super::schedule::{Lanes, wake};
+use super::stage::{Ctx, Outcome};
+use super::window::{Admit, Window};
+use crate::record::{FailureClass, Meta, now_ms};
+use crate::telemetry::StageMetrics;
+use crate::transport::{
+    Assignment, Batch, Committed, Event, Incoming, Member, Outgoing, Progress, Result, TopicPartition, Transport,
+    TransportError,
+};
+
+/// Bounds of one stage's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Records admitted and not yet committed.
+    pub in_flight: usize,
+    /// Their bytes, input and output.
+    pub in_flight_bytes: usize,
+    /// Longest time in the handler.
+    pub deadline: Duration,
+    /// Shortest time between two commits; longer makes fewer and larger transactions.
+    pub commit_interval: Duration,
+    /// How long a stop waits for what is running.
+    pub grace: Duration,
+}
+
+/// Wait after a commit or a poll that failed for now.
+const BACKOFF: Duration = Duration::from_millis(500);
+/// Longest sleep of the loop; a safety net, not a clock.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Runs one stage on one transport.
+pub struct Runner {
+    /// The stage.
+    pub handler: Arc<dyn Handler>,
+    /// Where its outcomes go.
+    pub router: Router,
+    /// Bounds.
+    pub limits: Limits,
+    /// Counters.
+    pub metrics: StageMetrics,
+}
+
+impl Runner {
+    /// Joins the stage's group and works until `stop`; what is finished by then is committed.
+    pub async fn run(self, transport: &dyn Transport, stop: CancellationToken) -> Result<()> {
+        let subscribed = self.router.def.subscribed();
+        let topics: Vec<String> = subscribed.iter().map(|(t, _)| self.router.names.full(t)).collect();
+        let group = self.router.names.full(self.router.def.name.as_str());
+        let member = transport.join(&group, &topics).await?;
+        let lanes = Lanes::new(subscribed.iter().map(|(_, weight)| *weight));
+        let ready = vec![VecDeque::new(); topics.len()];
+        let mut work = Work {
+            lane_of: topics.into_iter().enumerate().map(|(lane, t)| (t, lane)).collect(),
+            runner: Arc::new(self),
+            member,
+            lanes,
+            ready,
+            partitions: vec![],
+            slots: HashMap::new(),
+            tasks: JoinSet::new(),
+            in_flight: 0,
+            in_flight_bytes: 0,
+            finished: vec![],
+            committing: None,
+            commit_after: Instant::now(),
+            poll_after: None,
+        };
+        let ended = work.until(&stop).await;
+        work.leave().await;
+        ended
+    }
+}
+
+/// One partition of one input.
+struct Partition {
+    at: TopicPartition,
+    lane: usize,
+    /// None while it is not ours.
+    epoch: Option<i64>,
+    window: Window,
+    backlog: VecDeque<Incoming>,
+    paused: bool,
+    /// It stands in its lane's queue.
+    queued: bool,
+    /// Its head sleeps until then, Unix ms.
+    wake: Option<i64>,
+    /// There is progress to commit.
+    dirty: bool,
+}
+
+/// A record whose outcome is known and not yet committed.
+struct Finished {
+    slot: usize,
+    epoch: i64,
+    outputs: Vec<Outgoing>,
+    /// What it counts against the limits.
+    records: usize,
+    bytes: usize,
+}
+
+/// What a task brings back.
+struct Ran {
+    slot: usize,
+    epoch: i64,
+    offset: i64,
+    outputs: Vec<Outgoing>,
+    input_bytes: usize,
+}
+
+/// A commit under way.
+struct Committing {
+    outcome: BoxFuture<'static, Committed>,
+    batch: Arc<Batch>,
+    /// Its records without their outputs, in the order of the batch, with the number of outputs each.
+    sent: Vec<(Finished, usize)>,
+    started: Instant,
+}
+
+struct Work {
+    runner: Arc<Runner>,
+    member: Box<dyn Member>,
+    lane_of: HashMap<String, usize>,
+    lanes: Lanes,
+    /// Per lane: slots whose head may be admitted.
+    ready: Vec<VecDeque<usize>>,
+    partitions: Vec<Partition>,
+    slots: HashMap<TopicPartition, usize>,
+    tasks: JoinSet<Ran>,
+    in_flight: usize,
+    in_flight_bytes: usize,
+    finished: Vec<Finished>,
+    committing: Option<Committing>,
+    commit_after: Instant,
+    /// Polling failed for now.
+    poll_after: Option<Instant>,
+}
+
+impl Work {
+    async fn until(&mut self, stop: &CancellationToken) -> Result<()> {
+        loop {
+            self.admit();
+            self.commit_if_due();
+            let alarm = self.alarm();
+            let poll_after = self.poll_after;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                committed = outcome(&mut self.committing) => self.committed(committed),
+                Some(ran) = self.tasks.join_next(), if !self.tasks.is_empty() => self.collect(ran),
+                event = poll(&mut self.member, poll_after) => {
+                    self.poll_after = None;
+                    match event {
+                        Ok(event) => self.on(event).await,
+                        Err(TransportError::Unavailable(e)) => {
+                            warn!(stage = %self.stage(), error = %e, "polling failed; trying again");
+                            self.poll_after = Some(Instant::now() + BACKOFF);
+                        }
+                        Err(fatal) => return Err(fatal),
+                    }
+                }
+                () = tokio::time::sleep_until(alarm) => {}
+            }
+        }
+    }
+
+    fn stage(&self) -> crate::topology::StageName {
+        self.runner.router.def.name
+    }
+
+    // ---- poll
+
+    async fn on(&mut self, event: Event) {
+        match event {
+            Event::Records(records) => self.take(records),
+            Event::Assigned(assignments) => {
+                info!(stage = %self.stage(), partitions = assignments.len(), "assigned");
+                assignments.into_iter().for_each(|a| self.assign(a));
+            }
+            Event::Revoked { partitions, lost } => {
+                info!(stage = %self.stage(), partitions = partitions.len(), lost, "revoked");
+                if !lost {
+                    self.settle().await;
+                }
+                partitions.iter().for_each(|p| self.disown(p));
+                self.member.release(&partitions).await;
+            }
+        }
+    }
+
+    fn assign(&mut self, a: Assignment) {
+        let Some(&lane) = self.lane_of.get(&*a.at.topic) else {
+            error!(partition = %a.at, "assigned a topic that was not asked for");
+            return;
+        };
+        let (window, trusted) = Window::restore(a.base, &a.map);
+        if !trusted {
+            warn!(stage = %self.stage(), partition = %a.at, base = a.base, map = %a.map, "committed offset map cannot be read; records after base run again");
+        }
+        let slot = *self.slots.entry(a.at.clone()).or_insert_with(|| self.partitions.len());
+        let partition = Partition {
+            at: a.at,
+            lane,
+            epoch: Some(a.epoch),
+            window,
+            backlog: VecDeque::new(),
+            paused: false,
+            queued: self.partitions.get(slot).is_some_and(|p| p.queued),
+            wake: None,
+            dirty: false,
+        };
+        match self.partitions.get_mut(slot) {
+            Some(p) => *p = partition,
+            None => self.partitions.push(partition),
+        }
+    }
+
+    /// Forgets a partition: its running records' results will be dropped, its finished ones are dropped here.
+    fn disown(&mut self, at: &TopicPartition) {
+        let Some(&slot) = self.slots.get(at) else { return };
+        let p = &mut self.partitions[slot];
+        p.epoch = None;
+        p.backlog.clear();
+        p.wake = None;
+        let (kept, dropped): (Vec<_>, Vec<_>) = self.finished.drain(..).partition(|f| f.slot != slot);
+        self.finished = kept;
+        dropped.iter().for_each(|f| self.free(f.records, f.bytes));
+    }
+
+    fn take(&mut self, records: Vec<Incoming>) {
+        for record in records {
+            let Some(&slot) = self.slots.get(&record.at) else { continue };
+            let p = &mut self.partitions[slot];
+            if p.epoch.is_none() {
+                continue;
+            }
+            p.backlog.push_back(record);
+            if !p.paused {
+                p.paused = true;
+                self.member.pause(&p.at);
+            }
+            self.queue(slot);
+        }
+    }
+
+    // ---- admit
+
+    /// Puts a partition into its lane's queue if its head may be admitted.
+    fn queue(&mut self, slot: usize) {
+        let p = &mut self.partitions[slot];
+        let admissible = p.backlog.front().is_some_and(|r| p.window.has_room(r.offset));
+        if !p.queued && p.wake.is_none() && admissible {
+            p.queued = true;
+            self.ready[p.lane].push_back(slot);
+        }
+    }
+
+    fn admit(&mut self) {
+        let now = now_ms();
+        for slot in 0..self.partitions.len() {
+            if self.partitions[slot].wake.is_some_and(|w| w <= now) {
+                self.partitions[slot].wake = None;
+                self.queue(slot);
+            }
+        }
+        let limits = self.runner.limits;
+        while self.in_flight < limits.in_flight && self.in_flight_bytes < limits.in_flight_bytes {
+            let ready = &self.ready;
+            let Some(lane) = self.lanes.pick(|l| !ready[l].is_empty()) else { break };
+            let Some(slot) = self.ready[lane].pop_front() else { break };
+            self.partitions[slot].queued = false;
+            self.admit_head(slot, now);
+            self.queue(slot);
+            let p = &mut self.partitions[slot];
+            if p.paused && p.backlog.is_empty() && p.epoch.is_some() {
+                p.paused = false;
+                self.member.resume(&p.at);
+            }
+        }
+    }
+
+    fn admit_head(&mut self, slot: usize, now: i64) {
+        let runner = Arc::clone(&self.runner);
+        let p = &mut self.partitions[slot];
+        let (Some(epoch), Some(record)) = (p.epoch, p.backlog.pop_front()) else { return };
+        let meta = Meta::read(&record.headers, &record.at.topic, record.at.partition, record.offset, record.timestamp);
+        let def = runner.router.def;
+        let tier = def.tier_of(runner.router.names.bare(&p.at.topic));
+        let delay = tier.and_then(|t| runner.router.ladder.delays().get(t).copied());
+        let due = wake(delay.or(tier.map(|_| Duration::ZERO)), record.timestamp, meta.not_before);
+        if due > now {
+            p.wake = Some(due);
+            p.backlog.push_front(record);
+            return;
+        }
+        match p.window.admit(record.offset) {
+            Admit::Stale => return,
+            Admit::Done => {
+                p.dirty = true;
+                self.runner.metrics.skipped();
+                return;
+            }
+            Admit::Fresh => {}
+        }
+        let bytes = record.size();
+        self.in_flight += 1;
+        self.in_flight_bytes += bytes;
+        self.runner.metrics.in_flight(self.in_flight);
+        if tier.is_some() && meta.not_before > now {
+            // Its tier's delay is over and its time has not come: on to the next wait, the stage need not know.
+            let outputs = vec![runner.router.repark(&record, &meta, now)];
+            self.finish(Ran { slot, epoch, offset: record.offset, outputs, input_bytes: bytes });
+            return;
+        }
+        self.tasks.spawn(async move { run(&runner, slot, epoch, record, meta, bytes).await });
+    }
+
+    // ---- collect
+
+    fn collect(&mut self, first: std::result::Result<Ran, tokio::task::JoinError>) {
+        let mut next = Some(first);
+        while let Some(ran) = next {
+            match ran {
+                Ok(ran) => self.finish(ran),
+                // Only an abort ends a task without a result, and only leaving aborts.
+                Err(e) => {
+                    error!(stage = %self.stage(), error = %e, "a record's task was lost; it runs again after a restart")
+                }
+            }
+            next = self.tasks.try_join_next();
+        }
+    }
+
+    fn finish(&mut self, ran: Ran) {
+        let p = &mut self.partitions[ran.slot];
+        if p.epoch != Some(ran.epoch) || !p.window.complete(ran.offset) {
+            debug!(stage = %self.runner.router.def.name, partition = %p.at, offset = ran.offset, "late result of another assignment dropped");
+            self.free(1, ran.input_bytes);
+            return;
+        }
+        p.dirty = true;
+        let output_bytes: usize = ran.outputs.iter().map(Outgoing::size).sum();
+        self.in_flight_bytes += output_bytes;
+        self.finished.push(Finished {
+            slot: ran.slot,
+            epoch: ran.epoch,
+            outputs: ran.outputs,
+            records: 1,
+            bytes: ran.input_bytes + output_bytes,
+        });
+        self.queue(ran.slot);
+    }
+
+    fn free(&mut self, records: usize, bytes: usize) {
+        self.in_flight -= records;
+        self.in_flight_bytes -= bytes;
+        self.runner.metrics.in_flight(self.in_flight);
+    }
+
+    // ---- commit
+
+    fn commit_if_due(&mut self) {
+        if self.committing.is_none() && Instant::now() >= self.commit_after && self.has_work_to_commit() {
+            self.commit();
+        }
+    }
+
+    fn has_work_to_commit(&self) -> bool {
+        !self.finished.is_empty() || self.partitions.iter().any(|p| p.dirty && p.epoch.is_some())
+    }
+
+    fn commit(&mut self) {
+        let mut batch = Batch::default();
+        for p in self.partitions.iter_mut().filter(|p| p.dirty) {
+            p.dirty = false;
+            if let Some(epoch) = p.epoch {
+                let (base, map) = p.window.progress();
+                batch.progress.push(Progress { at: p.at.clone(), epoch, base, map });
+            }
+        }
+        let mut sent = Vec::with_capacity(self.finished.len());
+        for mut f in std::mem::take(&mut self.finished) {
+            let outputs = std::mem::take(&mut f.outputs);
+            sent.push((f, outputs.len()));
+            batch.outputs.extend(outputs);
+        }
+        let batch = Arc::new(batch);
+        let outcome = self.member.commit(Arc::clone(&batch));
+        self.commit_after = Instant::now() + self.runner.limits.commit_interval;
+        self.committing = Some(Committing { outcome, batch, sent, started: Instant::now() });
+    }
+
+    fn committed(&mut self, outcome: Committed) {
+        let Some(done) = self.committing.take() else { return };
+        self.runner.metrics.commit(done.started.elapsed(), &outcome);
+        match outcome {
+            Committed::Done => done.sent.iter().for_each(|(f, _)| self.free(f.records, f.bytes)),
+            Committed::Fenced(lost) => {
+                warn!(stage = %self.stage(), partitions = lost.len(), "these partitions belong to another member by now; their results are dropped");
+                lost.iter().for_each(|at| self.disown(at));
+                self.take_back(done);
+            }
+            Committed::Aborted(why) => {
+                warn!(stage = %self.stage(), error = %why, "commit failed and wrote nothing; sending it again");
+                self.commit_after = Instant::now() + BACKOFF;
+                self.take_back(done);
+            }
+            Committed::Unknown(why) => {
+                error!(stage = %self.stage(), error = %why, "outcome of a commit is unknown; reading again what is committed");
+                done.sent.iter().for_each(|(f, _)| self.free(f.records, f.bytes));
+                let all: Vec<_> = self.slots.keys().cloned().collect();
+                all.iter().for_each(|at| self.disown(at));
+            }
+        }
+    }
+
+    /// A batch that wrote nothing: its records that are still ours wait for the next commit.
+    fn take_back(&mut self, done: Committing) {
+        let mut outputs = done.batch.outputs.iter();
+        let mut back = vec![];
+        for (mut f, count) in done.sent {
+            f.outputs = outputs.by_ref().take(count).cloned().collect();
+            if self.partitions[f.slot].epoch == Some(f.epoch) {
+                self.partitions[f.slot].dirty = true;
+                back.push(f);
+            } else {
+                self.free(f.records, f.bytes);
+            }
+        }
+        for p in &done.batch.progress {
+            if let Some(&slot) = self.slots.get(&p.at) {
+                self.partitions[slot].dirty = true;
+            }
+        }
+        back.append(&mut self.finished);
+        self.finished = back;
+    }
+
+    /// Commits all that is finished, now; gives up after the grace time.
+    async fn settle(&mut self) {
+        let until = Instant::now() + self.runner.limits.grace;
+        while Instant::now() < until {
+            if self.committing.is_none() {
+                if !self.has_work_to_commit() {
+                    return;
+                }
+                self.commit();
+            }
+            match tokio::time::timeout_at(until, outcome(&mut self.committing)).await {
+                Ok(result) => {
+                    let again = matches!(result, Committed::Aborted(_));
+                    self.committed(result);
+                    if again {
+                        tokio::time::sleep(BACKOFF).await;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// When the loop must look again by itself.
+    fn alarm(&self) -> Instant {
+        let now = Instant::now();
+        let mut alarm = now + IDLE;
+        if self.committing.is_none() && self.has_work_to_commit() {
+            alarm = alarm.min(self.commit_after);
+        }
+        if let Some(wake) = self.partitions.iter().filter_map(|p| p.wake).min() {
+            alarm = alarm.min(now + Duration::from_millis(u64::try_from(wake - now_ms()).unwrap_or(0)));
+        }
+        alarm
+    }
+
+    // ---- stop
+
+    /// Finishes what is running within the grace time, commits it, leaves the group.
+    async fn leave(mut self) {
+        let until = Instant::now() + self.runner.limits.grace;
+        while let Ok(Some(ran)) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
+            self.collect(ran);
+        }
+        self.tasks.abort_all();
+        self.settle().await;
+        self.member.leave().await;
+        info!(stage = %self.runner.router.def.name, "stopped");
+    }
+}
+
+/// The outcome of the commit under way; never, if there is none.
+async fn outcome(committing: &mut Option<Committing>) -> Committed {
+    match committing {
+        Some(c) => (&mut c.outcome).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll(member: &mut Box<dyn Member>, after: Option<Instant>) -> Result<Event> {
+    if let Some(after) = after {
+        tokio::time::sleep_until(after).await;
+    }
+    member.next().await
+}
+
+/// One record in a task of its own.
+async fn run(runner: &Runner, slot: usize, epoch: i64, record: Incoming, meta: Meta, input_bytes: usize) -> Ran {
+    let started = Instant::now();
+    let waited = Duration::from_millis(u64::try_from(now_ms() - record.timestamp.max(meta.not_before)).unwrap_or(0));
+    let ctx = Ctx { meta };
+    let attempt = runner.handler.attempt(&record.value, &record.headers, &ctx, runner.limits.deadline);
+    let attempted = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Attempted {
+        url: String::new(),
+        outcome: Outcome::fail(FailureClass::Panic, "decoding the record panicked"),
+    });
+    let timing = Timing { now: now_ms(), took: started.elapsed(), waited };
+    let routed = runner.router.route(&record, &ctx.meta, &attempted.url, attempted.outcome, timing);
+    runner.metrics.outcome(&routed.status, timing.took, timing.waited);
+    Ran { slot, epoch, offset: record.offset, outputs: routed.outputs, input_bytes }
+}

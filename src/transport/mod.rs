@@ -1,0 +1,215 @@
+//! The log underneath: Kafka's words, whatever holds it. To a transport, the offset map is an opaque string.
+//!
+//! ```text
+//! join ─► Member ─► next: Assigned │ Records │ Revoked      (one task drives it: the engine's runner)
+//!                   commit(Batch): outputs and progress in one transaction, or neither
+//! append, read, bounds, progress: producers, tails, lag       (no group)
+//! ```
+//!
+//! Every implementation passes the same suite, `tests/contract_transport.rs`.
+
+pub mod partitioner;
+pub mod sqlite;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::record::Headers;
+use crate::topology::Topic;
+
+/// A partition of a topic (full name).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    pub topic: std::sync::Arc<str>,
+    pub partition: i32,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    pub at: TopicPartition,
+    pub offset: i64,
+    /// When it was written, Unix ms.
+    pub timestamp: i64,
+    pub key: Option<Bytes>,
+    pub value: Bytes,
+    pub headers: Headers,
+}
+
+/// A record to write. Without a partition it goes to `murmur2(key) mod partitions`, like the Java client's; without a
+/// key to any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Full name.
+    pub topic: std::sync::Arc<str>,
+    pub partition: Option<i32>,
+    pub key: Option<Bytes>,
+    pub value: Bytes,
+    pub headers: Headers,
+}
+
+/// A partition that this member now owns, and where its group stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    pub at: TopicPartition,
+    /// Names this assignment; progress is committed under it.
+    pub epoch: i64,
+    /// First offset to read: the committed base, or the start of the log.
+    pub base: i64,
+    /// The offset map committed with it.
+    pub map: String,
+}
+
+/// What happened to a member.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Partitions came. Reading starts at each one's base.
+    Assigned(Vec<Assignment>),
+    /// Partitions go. If not `lost`, what is finished may still be committed until [`Member::release`].
+    Revoked { partitions: Vec<TopicPartition>, lost: bool },
+    /// Records of assigned, unpaused partitions; those of one partition in order.
+    Records(Vec<Incoming>),
+}
+
+/// How far a partition is, as of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    pub at: TopicPartition,
+    /// The assignment it belongs to.
+    pub epoch: i64,
+    pub base: i64,
+    pub map: String,
+}
+
+/// One transaction: all of it or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub progress: Vec<Progress>,
+    pub outputs: Vec<Outgoing>,
+}
+
+/// How a commit ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// Written.
+    Done,
+    /// Nothing was written, because these partitions belong to somebody else by now; the others may be sent again.
+    Fenced(Vec<TopicPartition>),
+    /// Nothing was written (disk full, locked, broker away); the same batch may be sent again.
+    Aborted(String),
+    /// Nobody can tell. The member gives up its assignment; [`Event::Revoked`] and [`Event::Assigned`] follow with what
+    /// is really committed.
+    Unknown(String),
+}
+
+/// What went wrong, in one sentence with the fix.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// Something only a person can mend.
+    #[error("{0}")]
+    Fatal(String),
+    /// May pass: try again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A topic that does not exist.
+    #[error("topic {0} does not exist; create the topics first")]
+    NoTopic(String),
+}
+
+/// Shorthand.
+pub type Result<T> = std::result::Result<T, TransportError>;
+
+/// First and next offset of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub partition: i32,
+    /// Lowest offset the log still has.
+    pub start: i64,
+    /// Offset the next record will get.
+    pub end: i64,
+}
+
+/// A log with topics, groups and transactions.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// `sqlite` or `kafka`.
+    fn name(&self) -> &'static str;
+
+    /// Creates the topics that are missing (names with prefix).
+    async fn create_topics(&self, topics: &[Topic]) -> Result<()>;
+
+    /// Joins a group that reads these topics (full names, equal partition counts). The same partition number of all of
+    /// them goes to one member.
+    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Member>>;
+
+    /// Appends in one transaction, without a group.
+    async fn append(&self, records: Vec<Outgoing>) -> Result<()>;
+
+    /// The partitions of a topic.
+    async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>>;
+
+    /// Reads committed records from an offset on, without a group: at most `max_records`, and about `max_bytes`.
+    async fn read(&self, at: &TopicPartition, from: i64, max_records: usize, max_bytes: usize)
+    -> Result<Vec<Incoming>>;
+
+    /// What a group has committed: partition, base, map.
+    async fn progress(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64, String)>>;
+
+    /// Returns when records may have been appended, or after `timeout`.
+    async fn changed(&self, timeout: Duration);
+
+    /// Deletes what is older than each topic keeps, but nothing a group has yet to read. Brokers do this themselves.
+    async fn sweep(&self) -> Result<u64>;
+}
+
+/// A member of a group. Driven by one task.
+#[async_trait]
+pub trait Member: Send {
+    /// The next event; cancel-safe.
+    async fn next(&mut self) -> Result<Event>;
+
+    /// Stops reading a partition; records already handed out stay handed out.
+    fn pause(&mut self, at: &TopicPartition);
+
+    /// Goes on after the last record handed out.
+    fn resume(&mut self, at: &TopicPartition);
+
+    /// Commits a batch. The next one is sent only when this outcome is known.
+    fn commit(&mut self, batch: std::sync::Arc<Batch>) -> BoxFuture<'static, Committed>;
+
+    /// The partitions of a [`Event::Revoked`] are finished with.
+    async fn release(&mut self, partitions: &[TopicPartition]);
+
+    /// Leaves the group at once, so that others need not wait for a time-out.
+    async fn leave(self: Box<Self>);
+}
+
+impl TopicPartition {
+    /// A partition of a topic.
+    pub fn new(topic: impl Into<std::sync::Arc<str>>, partition: i32) -> TopicPartition {
+        TopicPartition { topic: topic.into(), partition }
+    }
+}
+
+impl std::fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+impl Incoming {
+    /// Rough size in memory.
+    pub fn size(&self) -> usize {
+        self.value.len() + self.key.as_ref().map_or(0, Bytes::len) + self.headers.size() + 64
+    }
+}
+
+impl Outgoing {
+    /// Rough size in memory.
+    pub fn size(&self) -> usize {
+        self.value.len() + self.key.as_ref().map_or(0, Bytes::len) + self.headers.size() + 64
+    }
+}

@@ -1,0 +1,439 @@
+//! A member of a group: a thread that reads the partitions it holds and looks after its leases.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use tokio::sync::mpsc;
+
+use super::writer::{Writer, ZSTD};
+use super::{Shared, Wake, lease, schema};
+use crate::record::Headers;
+use crate::transport::{Assignment, Batch, Committed, Event, Incoming, Member, Result, TopicPartition, TransportError};
+
+/// Records and bytes read of one partition at a time.
+const READ_RECORDS: usize = 512;
+const READ_BYTES: usize = 512 << 10;
+/// Events that wait for the runner.
+const EVENTS: usize = 2;
+/// How often the leases are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A partition held.
+struct Held {
+    epoch: i64,
+    topic_id: i64,
+    position: i64,
+    paused: bool,
+}
+
+type Holding = Arc<Mutex<HashMap<TopicPartition, Held>>>;
+
+/// The runner's end of a member.
+pub struct SqliteMember {
+    shared: Arc<Shared>,
+    group: Arc<str>,
+    name: Arc<str>,
+    holding: Holding,
+    events: mpsc::Receiver<Result<Event>>,
+}
+
+impl SqliteMember {
+    /// Enters the group and starts the thread.
+    pub async fn join(shared: &Arc<Shared>, group: &str, topics: &[String]) -> Result<SqliteMember> {
+        let name: Arc<str> = uuid::Uuid::now_v7().simple().to_string().into();
+        let group: Arc<str> = group.into();
+        let lock_file = shared.process.lock_file();
+        let wanted = topics.to_vec();
+        let (g, n) = (Arc::clone(&group), Arc::clone(&name));
+        let found: std::result::Result<Vec<(Arc<str>, i64, i32)>, String> = shared
+            .writer
+            .call(move |tx| {
+                let mut found = vec![];
+                for topic in wanted {
+                    let row: Option<(i64, i32)> = tx
+                        .query_row("SELECT id, partitions FROM topics WHERE name = ?", [&topic], |r| {
+                            Ok((r.get(0)?, r.get(1)?))
+                        })
+                        .optional()?;
+                    let Some((id, partitions)) = row else { return Ok(Err(topic)) };
+                    tx.execute("INSERT OR IGNORE INTO subscriptions VALUES (?, ?)", params![&*g, id])?;
+                    found.push((topic.into(), id, partitions));
+                }
+                lease::enter(tx, &g, &n, &lock_file)?;
+                Ok(Ok(found))
+            })
+            .await?;
+        let topics = found.map_err(TransportError::NoTopic)?;
+        let partitions = topics.first().map_or(0, |t| t.2);
+        if let Some(odd) = topics.iter().find(|t| t.2 != partitions) {
+            return Err(TransportError::Fatal(format!(
+                "{} has {} partitions and {} has {partitions}: topics read together need equal counts",
+                odd.0, odd.2, topics[0].0
+            )));
+        }
+        shared.process.add(&name);
+        let holding = Holding::default();
+        let (tx, events) = mpsc::channel(EVENTS);
+        let thread = Thread {
+            reader: schema::open_reader(&shared.path)?,
+            path: shared.path.clone(),
+            writer: shared.writer.clone(),
+            wake: Arc::clone(&shared.wake),
+            group: Arc::clone(&group),
+            name: Arc::clone(&name),
+            topics,
+            partitions,
+            holding: Arc::clone(&holding),
+            events: tx,
+            releasing: vec![],
+        };
+        std::thread::Builder::new()
+            .name(format!("log-read-{group}"))
+            .spawn(move || thread.run())
+            .map_err(|e| TransportError::Fatal(format!("cannot start a reader thread: {e}")))?;
+        Ok(SqliteMember { shared: Arc::clone(shared), group, name, holding, events })
+    }
+
+    fn set_paused(&self, at: &TopicPartition, paused: bool) {
+        if let Some(h) = self.holding.lock().unwrap_or_else(PoisonError::into_inner).get_mut(at) {
+            h.paused = paused;
+        }
+        if !paused {
+            self.shared.wake.bump();
+        }
+    }
+}
+
+#[async_trait]
+impl Member for SqliteMember {
+    async fn next(&mut self) -> Result<Event> {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => Err(TransportError::Fatal("the log's reader thread ended".into())),
+        }
+    }
+
+    fn pause(&mut self, at: &TopicPartition) {
+        self.set_paused(at, true);
+    }
+
+    fn resume(&mut self, at: &TopicPartition) {
+        self.set_paused(at, false);
+    }
+
+    fn commit(&mut self, batch: Arc<Batch>) -> BoxFuture<'static, Committed> {
+        let writer = self.shared.writer.clone();
+        let (group, name) = (Arc::clone(&self.group), Arc::clone(&self.name));
+        async move { writer.commit(group, name, batch).await }.boxed()
+    }
+
+    async fn release(&mut self, partitions: &[TopicPartition]) {
+        let numbers: Vec<i32> = partitions.iter().map(|p| p.partition).collect();
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner).retain(|at, _| !numbers.contains(&at.partition));
+        let (group, name) = (Arc::clone(&self.group), Arc::clone(&self.name));
+        let released = self.shared.writer.call(move |tx| lease::release(tx, &group, &name, &numbers)).await;
+        if let Err(e) = released {
+            tracing::warn!(error = %e, "leases could not be given back; they run out by themselves");
+        }
+    }
+
+    async fn leave(self: Box<Self>) {
+        let (group, name) = (Arc::clone(&self.group), Arc::clone(&self.name));
+        self.shared.process.remove(&name);
+        if let Err(e) = self.shared.writer.call(move |tx| lease::leave(tx, &group, &name)).await {
+            tracing::warn!(error = %e, "could not leave the group; its leases run out by themselves");
+        }
+    }
+}
+
+impl Drop for SqliteMember {
+    fn drop(&mut self) {
+        self.shared.process.remove(&self.name);
+    }
+}
+
+struct Thread {
+    reader: Connection,
+    path: PathBuf,
+    writer: Writer,
+    wake: Arc<Wake>,
+    group: Arc<str>,
+    name: Arc<str>,
+    /// Name, id, partitions.
+    topics: Vec<(Arc<str>, i64, i32)>,
+    partitions: i32,
+    holding: Holding,
+    events: mpsc::Sender<Result<Event>>,
+    /// Partition numbers told to be revoked, until they are released.
+    releasing: Vec<i32>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        let mut ticked: Option<Instant> = None;
+        while !self.events.is_closed() {
+            if ticked.is_none_or(|t| t.elapsed() >= TICK) {
+                ticked = Some(Instant::now());
+                if let Err(e) = self.tick() {
+                    self.send(Err(e));
+                }
+            }
+            let seen = self.wake.count();
+            match self.read_all() {
+                Ok(true) => {}
+                Ok(false) => self.wake.wait(seen, TICK),
+                Err(e) => {
+                    self.send(Err(schema::explain(&e, &self.path)));
+                    std::thread::sleep(TICK);
+                }
+            }
+        }
+    }
+
+    /// Waits until the runner takes it.
+    fn send(&self, event: Result<Event>) {
+        // A closed channel ends the loop.
+        let _closed = self.events.blocking_send(event);
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, Held>> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks after the leases.
+    fn tick(&mut self) -> Result<()> {
+        let mut numbers: Vec<(i32, i64)> = self.held().iter().map(|(at, h)| (at.partition, h.epoch)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        self.releasing.retain(|p| numbers.iter().any(|(n, _)| n == p));
+        numbers.retain(|(n, _)| !self.releasing.contains(n));
+        let plan = lease::plan(&self.reader, &self.group, &self.name, self.partitions, &numbers)
+            .map_err(|e| schema::explain(&e, &self.path))?;
+        if !plan.lost.is_empty() {
+            let partitions = self.topic_partitions(&plan.lost);
+            self.held().retain(|at, _| !plan.lost.contains(&at.partition));
+            self.send(Ok(Event::Revoked { partitions, lost: true }));
+        }
+        if !plan.surplus.is_empty() {
+            self.releasing.extend(&plan.surplus);
+            let partitions = self.topic_partitions(&plan.surplus);
+            self.send(Ok(Event::Revoked { partitions, lost: false }));
+        }
+        if !plan.free.is_empty() && self.releasing.is_empty() {
+            self.acquire(plan.free)?;
+        }
+        Ok(())
+    }
+
+    fn topic_partitions(&self, numbers: &[i32]) -> Vec<TopicPartition> {
+        let one =
+            |n: &i32| self.topics.iter().map(|(t, _, _)| TopicPartition::new(Arc::clone(t), *n)).collect::<Vec<_>>();
+        numbers.iter().flat_map(one).collect()
+    }
+
+    fn acquire(&mut self, wanted: Vec<i32>) -> Result<()> {
+        let (group, name) = (Arc::clone(&self.group), Arc::clone(&self.name));
+        let topics = self.topics.clone();
+        // Progress is read in the transaction that takes the lease: the former owner can commit no more.
+        let assignments = self.writer.call_blocking(move |tx| {
+            let mut assignments = vec![];
+            for (partition, epoch) in lease::take(tx, &group, &name, &wanted)? {
+                for (topic, id, _) in &topics {
+                    let committed: Option<(i64, String)> = tx
+                        .prepare_cached(
+                            "SELECT base, map FROM progress WHERE group_name = ? AND topic_id = ? AND partition = ?",
+                        )?
+                        .query_row(params![&*group, id, partition], |r| Ok((r.get(0)?, r.get(1)?)))
+                        .optional()?;
+                    let (base, map) = match committed {
+                        Some(c) => c,
+                        None => {
+                            let start = tx
+                                .prepare_cached(
+                                    "SELECT start_offset FROM partitions WHERE topic_id = ? AND partition = ?",
+                                )?
+                                .query_row(params![id, partition], |r| r.get(0))?;
+                            (start, String::new())
+                        }
+                    };
+                    let at = TopicPartition::new(Arc::clone(topic), partition);
+                    assignments.push((*id, Assignment { at, epoch, base, map }));
+                }
+            }
+            Ok(assignments)
+        })?;
+        if assignments.is_empty() {
+            return Ok(());
+        }
+        let told = assignments.iter().map(|(_, a)| a.clone()).collect();
+        self.send(Ok(Event::Assigned(told)));
+        let mut held = self.held();
+        for (topic_id, a) in assignments {
+            held.insert(a.at, Held { epoch: a.epoch, topic_id, position: a.base, paused: false });
+        }
+        Ok(())
+    }
+
+    /// Reads each partition that has something and is not paused. True when there was anything.
+    fn read_all(&self) -> rusqlite::Result<bool> {
+        let mut ends: HashMap<(i64, i32), i64> = HashMap::new();
+        let mut q = self.reader.prepare_cached("SELECT partition, next_offset FROM partitions WHERE topic_id = ?")?;
+        for (_, id, _) in &self.topics {
+            let mut rows = q.query([id])?;
+            while let Some(r) = rows.next()? {
+                ends.insert((*id, r.get(0)?), r.get(1)?);
+            }
+        }
+        drop(q);
+        let mut work: VecDeque<(TopicPartition, i64, i64, i64)> = self
+            .held()
+            .iter()
+            .filter(|(at, h)| !h.paused && ends.get(&(h.topic_id, at.partition)).is_some_and(|end| *end > h.position))
+            .map(|(at, h)| (at.clone(), h.topic_id, h.position, h.epoch))
+            .collect();
+        let any = !work.is_empty();
+        while let Some((at, topic_id, position, epoch)) = work.pop_front() {
+            let records = read(&self.reader, topic_id, &at, position, READ_RECORDS, READ_BYTES)?;
+            let end = ends.get(&(topic_id, at.partition)).copied().unwrap_or(position);
+            let next = records.last().map_or(end, |r| r.offset + 1);
+            {
+                let mut held = self.held();
+                let Some(h) = held.get_mut(&at).filter(|h| h.epoch == epoch) else { continue };
+                h.position = next;
+            }
+            if !records.is_empty() {
+                self.send(Ok(Event::Records(records)));
+            }
+        }
+        Ok(any)
+    }
+}
+
+/// Reads one partition from an offset on.
+pub fn read(
+    c: &Connection,
+    topic_id: i64,
+    at: &TopicPartition,
+    from: i64,
+    max_records: usize,
+    max_bytes: usize,
+) -> rusqlite::Result<Vec<Incoming>> {
+    let mut q = c.prepare_cached(
+        "SELECT id, timestamp, key, headers, codec, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+    )?;
+    let (low, high) =
+        (schema::record_id(topic_id, at.partition, from), schema::record_id(topic_id, at.partition + 1, 0));
+    let mut rows = q.query(params![low, high, max_records as i64])?;
+    let (mut out, mut bytes) = (vec![], 0);
+    while let Some(r) = rows.next()? {
+        let stored = r.get_ref(5)?.as_blob()?;
+        let value = if r.get::<_, i64>(4)? == ZSTD {
+            Bytes::from(zstd::decode_all(stored).map_err(|e| damaged(5, e))?)
+        } else {
+            Bytes::copy_from_slice(stored)
+        };
+        let key = r.get_ref(2)?.as_blob_or_null()?.map(Bytes::copy_from_slice);
+        let headers = headers_from_json(r.get_ref(3)?.as_str()?).map_err(|e| damaged(3, e))?;
+        let record = Incoming {
+            at: at.clone(),
+            offset: schema::offset_of(r.get(0)?),
+            timestamp: r.get(1)?,
+            key,
+            value,
+            headers,
+        };
+        bytes += record.size();
+        out.push(record);
+        if bytes >= max_bytes {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+fn damaged(column: usize, e: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(e))
+}
+
+/// Headers as people read them: `[["name","value"], …]`; a value that is not UTF-8 is `{"hex":"…"}`.
+pub fn headers_to_json(h: &Headers) -> String {
+    let mut out = String::with_capacity(2 + h.size() * 2);
+    out.push('[');
+    for (i, (name, value)) in h.0.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        out.push('[');
+        push_string(&mut out, name);
+        out.push(',');
+        match std::str::from_utf8(value) {
+            Ok(text) => push_string(&mut out, text),
+            Err(_) => {
+                out.push_str("{\"hex\":\"");
+                out.push_str(&hex::encode(value));
+                out.push_str("\"}");
+            }
+        }
+        out.push(']');
+    }
+    out.push(']');
+    out
+}
+
+fn push_string(out: &mut String, text: &str) {
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+fn headers_from_json(text: &str) -> serde_json::Result<Headers> {
+    struct Value(Bytes);
+    impl<'de> de::Deserialize<'de> for Value {
+        fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Value, D::Error> {
+            struct V;
+            impl<'de> Visitor<'de> for V {
+                type Value = Value;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a string or {\"hex\": …}")
+                }
+                fn visit_str<E: de::Error>(self, s: &str) -> std::result::Result<Value, E> {
+                    Ok(Value(Bytes::copy_from_slice(s.as_bytes())))
+                }
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Value, A::Error> {
+                    let entry: Option<(String, String)> = map.next_entry()?;
+                    let text = entry.map(|(_, v)| v).unwrap_or_default();
+                    hex::decode(text).map(|b| Value(Bytes::from(b))).map_err(de::Error::custom)
+                }
+            }
+            d.deserialize_any(V)
+        }
+    }
+    let list: Vec<(String, Value)> = serde_json::from_str(text)?;
+    Ok(Headers(list.into_iter().map(|(n, v)| (n, v.0)).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn headers_read_back_byte_for_byte(list in prop::collection::vec((".{0,8}", prop::collection::vec(any::<u8>(), 0..12)), 0..6)) {
+            let headers = Headers(list.into_iter().map(|(n, v)| (n, Bytes::from(v))).collect());
+            prop_assert_eq!(headers_from_json(&headers_to_json(&headers)).unwrap(), headers);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The embedded log: one SQLite file that several processes may share, and that anyone can read with `sqlite3`.
+//!
+//! ```text
+//! runner ── commit, append ──► writer thread ── one transaction for all that waits ──► log.db (WAL, synchronous=FULL)
+//! runner ◄── events ── member thread (reads its partitions, looks after its leases) ◄── wake-up after each commit
+//! watch thread: heartbeats of this process' members; notices commits of other processes
+//! ```
+//!
+//! | table | holds |
+//! |---|---|
+//! | `topics`, `partitions` | names and settings; first and next offset |
+//! | `records` | `id` = topic, partition and offset in one number ([`schema::record_id`]), so that a partition is one range |
+//! | `progress` | base and offset map a group has committed |
+//! | `members`, `leases`, `subscriptions` | who is in a group, who owns which partition under which epoch, what a group reads |
+//! | `log` (view) | records with their topic's name, times and sizes, for people |
+//!
+//! Records, progress and outputs are one SQLite transaction, so a crash leaves all of a batch or nothing. A commit whose
+//! lease has another epoch by now is refused before it writes.
+
+mod lease;
+mod member;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Bounds, Incoming, Member, Outgoing, Result, TopicPartition, Transport, TransportError};
+use crate::topology::{Cleanup, Topic};
+
+/// The embedded transport. Cheap to clone; the threads end with the last clone.
+#[derive(Clone)]
+pub struct Sqlite {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    writer: writer::Writer,
+    wake: Arc<Wake>,
+    process: lease::Process,
+    /// For tails, bounds and lag; members read through their own.
+    reader: Mutex<Connection>,
+}
+
+/// A counter that grows with each commit anyone made, and a way to wait for it.
+#[derive(Default)]
+struct Wake {
+    commits: Mutex<u64>,
+    threads: Condvar,
+    tasks: tokio::sync::Notify,
+}
+
+impl Wake {
+    fn bump(&self) {
+        *self.commits.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.threads.notify_all();
+        self.tasks.notify_waiters();
+    }
+
+    fn count(&self) -> u64 {
+        *self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the counter is past `seen`, at most `timeout`.
+    fn wait(&self, seen: u64, timeout: Duration) {
+        let guard = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let _unused = self.threads.wait_timeout_while(guard, timeout, |now| *now <= seen);
+    }
+}
+
+impl Sqlite {
+    /// Opens or creates the file.
+    pub fn open(path: &Path) -> Result<Sqlite> {
+        let connection = schema::open(path)?;
+        let wake = Arc::new(Wake::default());
+        let writer = writer::Writer::start(connection, Arc::clone(&wake))?;
+        let reader = schema::open_reader(path)?;
+        let process = lease::Process::start(path, writer.clone(), Arc::clone(&wake))?;
+        Ok(Sqlite {
+            shared: Arc::new(Shared { path: path.to_owned(), writer, wake, process, reader: Mutex::new(reader) }),
+        })
+    }
+
+    /// Runs a query on the shared read connection, off the async threads.
+    async fn query<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || {
+            let connection = shared.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            f(&connection).map_err(|e| schema::explain(&e, &shared.path))
+        })
+        .await
+        .map_err(|e| TransportError::Unavailable(format!("reading the log was cut short: {e}")))?
+    }
+}
+
+#[async_trait]
+impl Transport for Sqlite {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn create_topics(&self, topics: &[Topic]) -> Result<()> {
+        let topics = topics.to_vec();
+        self.shared
+            .writer
+            .call(move |tx| {
+                for t in &topics {
+                    let cleanup = if t.cleanup == Cleanup::Compact { "compact" } else { "delete" };
+                    tx.execute(
+                        "INSERT OR IGNORE INTO topics(name, partitions, cleanup, retention_ms, max_message_bytes)
+                         VALUES (?, ?, ?, ?, ?)",
+                        params![t.name, t.partitions, cleanup, t.retention_ms, t.max_message_bytes],
+                    )?;
+                    let id: i64 = tx.query_row("SELECT id FROM topics WHERE name = ?", [&t.name], |r| r.get(0))?;
+                    for p in 0..t.partitions {
+                        tx.execute(
+                            "INSERT OR IGNORE INTO partitions(topic_id, partition, start_offset, next_offset)
+                             VALUES (?, ?, 0, 0)",
+                            params![id, p],
+                        )?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Member>> {
+        let member = member::SqliteMember::join(&self.shared, group, topics).await?;
+        Ok(Box::new(member))
+    }
+
+    async fn append(&self, records: Vec<Outgoing>) -> Result<()> {
+        self.shared.writer.append(records).await
+    }
+
+    async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>> {
+        let name = topic.to_owned();
+        let rows = self
+            .query(move |c| {
+                let mut q = c.prepare_cached(
+                    "SELECT partition, start_offset, next_offset FROM partitions
+                     WHERE topic_id = (SELECT id FROM topics WHERE name = ?) ORDER BY partition",
+                )?;
+                q.query_map([name], |r| Ok(Bounds { partition: r.get(0)?, start: r.get(1)?, end: r.get(2)? }))?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        if rows.is_empty() { Err(TransportError::NoTopic(topic.to_owned())) } else { Ok(rows) }
+    }
+
+    async fn read(
+        &self,
+        at: &TopicPartition,
+        from: i64,
+        max_records: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Incoming>> {
+        let at = at.clone();
+        self.query(move |c| {
+            let id: Option<i64> =
+                c.query_row("SELECT id FROM topics WHERE name = ?", [&*at.topic], |r| r.get(0)).optional()?;
+            match id {
+                Some(id) => member::read(c, id, &at, from, max_records, max_bytes),
+                None => Ok(vec![]),
+            }
+        })
+        .await
+    }
+
+    async fn progress(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64, String)>> {
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.query(move |c| {
+            let mut q = c.prepare_cached(
+                "SELECT partition, base, map FROM progress
+                 WHERE group_name = ? AND topic_id = (SELECT id FROM topics WHERE name = ?) ORDER BY partition",
+            )?;
+            q.query_map([group, topic], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect()
+        })
+        .await
+    }
+
+    async fn changed(&self, timeout: Duration) {
+        let _timed_out = tokio::time::timeout(timeout, self.shared.wake.tasks.notified()).await;
+    }
+
+    async fn sweep(&self) -> Result<u64> {
+        let mut total = 0;
+        // In pieces, so that a large clean-up holds up no commit for long.
+        loop {
+            let swept = self.shared.writer.call(schema::sweep_some).await?;
+            total += swept;
+            if swept == 0 {
+                return Ok(total);
+            }
+        }
+    }
+}
