@@ -14,8 +14,25 @@
 //! `topology` is that picture as data, `engine` runs a stage over a `transport`, the stages are rooms of their own, and
 //! `pipeline` is the one place that puts them together. `docs/architecture.md` walks through it.
 
+pub mod batch;
+pub mod blob;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod dlq;
 pub mod engine;
+pub mod enrich;
+pub mod extract;
+pub mod fetch;
+pub mod index;
+pub mod jobs;
+pub mod pipeline;
 pub mod record;
+pub mod server;
+pub mod sink;
+pub mod sqlite;
+pub mod store;
 pub mod telemetry;
 pub mod topology;
 pub mod transport;
+pub mod web;

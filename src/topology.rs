@@ -32,6 +32,8 @@ pub const ENRICHED: &str = "enriched";
 pub const STATUS: &str = "status";
 /// Topic of replay markers: key `topic/partition/offset` of the letter.
 pub const REPLAYS: &str = "replays";
+/// Topic of jobs (JSON); key: job id.
+pub const JOBS: &str = "jobs";
 /// Retry topics a stage has, whatever the ladder.
 pub const TIERS: usize = 4;
 /// Partitions of every topic a stage reads. They are equal so that one member owns a host in all of them.
@@ -316,11 +318,12 @@ pub fn topics() -> Vec<Topic> {
         ));
     }
     all.push(topic(STATUS, 7 * DAY, MIB, "one event a step (schemas/status_event.avsc); key: task id"));
-    all.push(Topic {
-        cleanup: Cleanup::Compact,
-        retention_ms: -1,
-        ..topic(REPLAYS, -1, MIB, "which dead letters were replayed (JSON); key: topic/partition/offset of the letter")
-    });
+    for (name, carries) in [
+        (JOBS, "jobs and how many of their URLs are on the log (JSON); key: job id"),
+        (REPLAYS, "which dead letters were replayed (JSON); key: topic/partition/offset of the letter"),
+    ] {
+        all.push(Topic { cleanup: Cleanup::Compact, ..topic(name, -1, MIB, carries) });
+    }
     all
 }
 

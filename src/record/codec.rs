@@ -213,7 +213,6 @@ mod tests {
             status: 200,
             headers: vec![HttpHeader { name: "etag".into(), value: "\"1\"".into() }],
             content_type: "text/html".into(),
-            charset: Some("utf-8".into()),
             body: Body { inline: Some(vec![0, 255, 128]), blob: None, length: 3 },
             hops: vec![Hop { url: "http://x/".into(), status: 301 }],
             attrs: [("a".to_owned(), "b".to_owned())].into(),

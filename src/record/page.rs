@@ -53,8 +53,6 @@ pub struct Page {
     pub headers: Vec<HttpHeader>,
     /// Media type without parameters, lower case; empty when the server sent none.
     pub content_type: String,
-    /// Encoding label the server or the document names, WHATWG name.
-    pub charset: Option<String>,
     /// The body, content coding removed.
     pub body: Body,
     /// Redirects, oldest first.

@@ -102,6 +102,7 @@ fn watch(reader: &Connection, members: &Weak<Mutex<HashSet<Arc<str>>>>, writer: 
             }
         }
         drop(members);
+        #[allow(clippy::disallowed_methods, reason = "a thread of its own")]
         std::thread::sleep(WATCH);
     }
 }

@@ -192,6 +192,7 @@ impl Thread {
                 Ok(false) => self.wake.wait(seen, TICK),
                 Err(e) => {
                     self.send(Err(schema::explain(&e, &self.path)));
+                    #[allow(clippy::disallowed_methods, reason = "a thread of its own")]
                     std::thread::sleep(TICK);
                 }
             }

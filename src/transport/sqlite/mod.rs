@@ -22,6 +22,8 @@ mod member;
 mod schema;
 mod writer;
 
+pub use member::headers_to_json;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;

@@ -258,7 +258,7 @@ impl Thread {
                     };
                     answers.push(Answer::Append(reply, outcome));
                 }
-                Request::Call { job, failed: on_error } => match work.map(|tx| job(tx)) {
+                Request::Call { job, failed: on_error } => match work.map(job) {
                     Some(Ok(reply)) => {
                         answers.push(Answer::Call(reply));
                         answers.push(Answer::Failed(on_error));

@@ -1,0 +1,90 @@
+//! Large bodies by reference: written once, found by what they contain.
+//!
+//! A key is `sha256/<64 hex digits>` of the bytes. A blob is durable when `put` returns, so a record that names it may be
+//! written afterwards.
+
+pub mod folder;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+/// Largest blob, bytes. Bodies have far lower limits; this one bounds what reading a damaged file may cost.
+pub const LARGEST: u64 = 1 << 30;
+
+/// What went wrong, in one sentence with the fix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// No blob has this key; it was deleted, swept, or never written here.
+    #[error("there is no blob {0}; it may have been swept: fetch the page again")]
+    NotFound(String),
+    /// Not a key.
+    #[error("{0:?} is not the key of a blob: sha256/ and 64 hex digits")]
+    BadKey(String),
+    /// What is stored is not what was put.
+    #[error("blob {key} is damaged ({why}); delete it and fetch the page again")]
+    Damaged {
+        /// Key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Over [`LARGEST`].
+    #[error("a blob of {0} bytes is more than the {LARGEST} that are allowed")]
+    TooLarge(u64),
+    /// Disk full, permissions and the like: try again when it is mended.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Shorthand.
+pub type Result<T> = std::result::Result<T, BlobError>;
+
+/// A place for large bodies.
+#[async_trait]
+pub trait Blobs: Send + Sync {
+    /// `folder`, …
+    fn name(&self) -> &'static str;
+
+    /// Keeps the bytes and returns their key, durable. Bytes that are there already only become young again.
+    async fn put(&self, bytes: Bytes) -> Result<String>;
+
+    /// The bytes of a key, checked against it.
+    async fn get(&self, key: &str) -> Result<Bytes>;
+
+    /// Removes a blob, if it is there.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Removes blobs last put longer ago than this; returns how many.
+    async fn sweep(&self, older_than: Duration) -> Result<u64>;
+}
+
+/// The key of these bytes.
+pub fn key(bytes: &[u8]) -> String {
+    format!("sha256/{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// The hex digits of a key.
+fn digits(key: &str) -> Result<&str> {
+    let digits = key.strip_prefix("sha256/").filter(|d| d.len() == 64);
+    let digits = digits.filter(|d| d.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+    digits.ok_or_else(|| BlobError::BadKey(key.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_hash_and_nothing_else_is_a_key() {
+        let good = key(b"abc");
+        assert_eq!(good, "sha256/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(digits(&good).unwrap().len(), 64);
+        let upper = good.to_uppercase().replace("SHA", "sha");
+        for bad in ["", "sha256/", "sha256/../../etc/passwd", &good[7..], &upper, &format!("{good}0")] {
+            assert_eq!(digits(bad), Err(BlobError::BadKey(bad.to_owned())));
+        }
+    }
+}

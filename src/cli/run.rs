@@ -1,0 +1,299 @@
+//! `run`: the pipeline over a file until it is done, or for ever.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::args::Run as Args;
+use super::report::Report;
+use super::{Exit, UsageError, format, urls};
+use crate::config::Config;
+use crate::jobs::{self, Progress, Submission, Tail, Tracker, submit};
+use crate::pipeline::Pipeline;
+use crate::record::{OutcomeKind, StatusEvent, codec};
+use crate::server;
+use crate::topology::{Ladder, STATUS, StageName, URLS};
+
+/// Where /metrics answers while the pipeline stays up.
+const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
+/// How often a run without a terminal says how far it is.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs the stages asked for.
+pub async fn run(args: Args, mut config: Config) -> Result<Exit> {
+    args.fetch.apply(&mut config);
+    if args.urls.is_none() && args.fresh {
+        return Err(UsageError("--fresh goes with a file of URLs".into()).into());
+    }
+    let stages = if args.stages.is_empty() { StageName::ALL.to_vec() } else { args.stages.clone() };
+    let listen = args.listen.or(config.listen);
+    match &args.urls {
+        None => stay(args, config, &stages, listen.or(Some(LISTEN.into()))).await,
+        Some(file) => {
+            let urls = urls::read(file)?;
+            let ladder = args.ladder.unwrap_or(Ladder::Quick);
+            let source = file.display().to_string();
+            let options = Options {
+                stages,
+                ladder,
+                output: args.output,
+                fresh: args.fresh,
+                quiet: args.quiet || args.json,
+                listen,
+            };
+            let ran = finish(config, source, urls, options).await?;
+            if args.json {
+                format::print_json(&ran.report)?;
+            } else {
+                println!();
+                ran.report.print();
+            }
+            Ok(ran.exit())
+        }
+    }
+}
+
+/// Stays up until a signal.
+async fn stay(args: Args, config: Config, stages: &[StageName], listen: Option<std::net::SocketAddr>) -> Result<Exit> {
+    let ladder = args.ladder.unwrap_or(config.engine.ladder);
+    let mut pipeline = Pipeline::open(config).await?;
+    if let Some(file) = &args.output {
+        pipeline.also_write(file, file.exists())?;
+    }
+    let stop = stop_on_signal();
+    serve(&pipeline, listen, &stop).await?;
+    pipeline.run(stages, ladder, stop).await?;
+    Ok(Exit::Done)
+}
+
+async fn serve(pipeline: &Pipeline, listen: Option<std::net::SocketAddr>, stop: &CancellationToken) -> Result<()> {
+    if let Some(address) = listen {
+        let (listener, bound) = server::bind(address).await.map_err(anyhow::Error::msg)?;
+        tracing::info!(%bound, "answering /metrics, /health and /ready");
+        tokio::spawn(server::serve(
+            listener,
+            Arc::clone(&pipeline.transport),
+            pipeline.names.clone(),
+            stop.child_token(),
+        ));
+    }
+    Ok(())
+}
+
+/// A token that SIGINT or SIGTERM cancels; a second signal ends the process at once (nothing is lost: what is not
+/// committed runs again).
+pub fn stop_on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        signal().await;
+        eprintln!("stopping: finishing what is running (again to end at once)");
+        token.cancel();
+        signal().await;
+        std::process::exit(1);
+    });
+    stop
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+/// How a file is run.
+pub struct Options {
+    pub stages: Vec<StageName>,
+    pub ladder: Ladder,
+    pub output: Option<std::path::PathBuf>,
+    pub fresh: bool,
+    pub quiet: bool,
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+/// What came of it.
+pub struct Ran {
+    pub report: Report,
+    pub interrupted: bool,
+}
+
+impl Ran {
+    /// Interrupted: 1; dead letters: 3; else 0.
+    pub fn exit(&self) -> Exit {
+        if self.interrupted {
+            Exit::Failed
+        } else if self.report.dead_letters > 0 {
+            Exit::DeadLetters
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// Submits the URLs (or goes on with a submission that was cut short) and runs until each has its outcome.
+pub async fn finish(config: Config, source: String, urls: Vec<String>, options: Options) -> Result<Ran> {
+    let started = Instant::now();
+    let mut pipeline = Pipeline::open(config).await?;
+    let digest = urls::digest(&urls);
+    let earlier = if options.fresh { None } else { unfinished(&pipeline, &digest).await? };
+    let resumed = earlier.is_some();
+    let submission = match earlier {
+        Some(job) => {
+            eprintln!("going on with job {} ({} of {} URLs were on the log)", job.id, job.submitted, urls.len());
+            Submission { job, lane: URLS }
+        }
+        None => Submission::new(source, digest, URLS),
+    };
+    if let Some(file) = &options.output {
+        pipeline.also_write(file, resumed && file.exists())?;
+    }
+    let job = submission.job.id.clone();
+    let total = urls.len() as u64;
+    let stop = stop_on_signal();
+    let done = CancellationToken::new();
+    serve(&pipeline, options.listen, &done).await?;
+
+    let pipeline = Arc::new(pipeline);
+    let (transport, names) = (Arc::clone(&pipeline.transport), pipeline.names.clone());
+    let submitting = tokio::spawn({
+        let (transport, names, stop) = (Arc::clone(&transport), names.clone(), stop.clone());
+        async move {
+            let submitted = submit(&*transport, &names, submission, urls).await;
+            if submitted.is_err() {
+                stop.cancel();
+            }
+            submitted
+        }
+    });
+    let running = tokio::spawn({
+        let (pipeline, stop) = (Arc::clone(&pipeline), stop.child_token());
+        let (stages, ladder) = (options.stages.clone(), options.ladder);
+        async move { pipeline.run(&stages, ladder, stop).await }
+    });
+
+    let mut watch = Watch::new(total, options.quiet);
+    let mut tracker = Tracker::of(&job);
+    let mut tail = Tail::from_start(&*transport, &names.full(STATUS)).await?;
+    let mut interrupted = false;
+    loop {
+        let records = tail.poll(&*transport).await?;
+        let quiet_now = records.is_empty();
+        for event in records.iter().filter_map(|r| codec::decode::<StatusEvent>(&r.value).ok()) {
+            if tracker.add(&event) {
+                watch.event(&event);
+            }
+        }
+        let progress = tracker.progress(Some(&job));
+        watch.progress(&progress);
+        if progress.finished >= i64::try_from(total).unwrap_or(i64::MAX) {
+            break;
+        }
+        if running.is_finished() {
+            interrupted = true;
+            break;
+        }
+        if quiet_now {
+            transport.changed(Duration::from_millis(500)).await;
+        }
+    }
+    watch.end();
+    stop.cancel();
+    done.cancel();
+    submitting.await.context("submitting was cut short")??;
+    running.await.context("the pipeline was cut short")??;
+    if interrupted {
+        eprintln!("stopped before the end; run the same command again to go on");
+    }
+    let report = Report::new(job.clone(), total, tracker.progress(Some(&job)), started.elapsed());
+    Ok(Ran { report, interrupted })
+}
+
+/// The last job over the same URLs, if it was cut short.
+async fn unfinished(pipeline: &Pipeline, digest: &str) -> Result<Option<jobs::Job>> {
+    let (transport, names) = (&*pipeline.transport, &pipeline.names);
+    let Some(job) = jobs::list(transport, names).await?.into_iter().rfind(|j| j.digest == digest) else {
+        return Ok(None);
+    };
+    if !job.complete {
+        return Ok(Some(job));
+    }
+    let mut tracker = Tracker::of(&job.id);
+    jobs::explain::each(transport, &names.full(STATUS), |e| {
+        tracker.add(&e);
+    })
+    .await?;
+    let finished = tracker.progress(Some(&job.id)).finished;
+    Ok((finished < i64::try_from(job.submitted).unwrap_or(i64::MAX)).then_some(job))
+}
+
+/// Progress on stderr: a bar on a terminal, else a line now and then; and a line for each outcome.
+struct Watch {
+    bar: ProgressBar,
+    terminal: bool,
+    quiet: bool,
+    total: u64,
+    started: Instant,
+    /// Finished when this process started watching: not its own work, so not in its rate.
+    before: Option<i64>,
+    said: Instant,
+}
+
+impl Watch {
+    fn new(total: u64, quiet: bool) -> Watch {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed} ETA {eta}") {
+            bar.set_style(style);
+        }
+        Watch { bar, terminal, quiet, total, started: Instant::now(), before: None, said: Instant::now() }
+    }
+
+    fn event(&self, e: &StatusEvent) {
+        let ends = e.outcome.is_final() || e.outcome == OutcomeKind::Emitted && e.emitted == 0;
+        if self.quiet || !ends {
+            return;
+        }
+        let what = match (e.outcome, e.stage.as_str()) {
+            (OutcomeKind::Done, "index") => "indexed",
+            (o, _) => o.as_str(),
+        };
+        let class = e.class.as_deref().unwrap_or("");
+        let line = format!("{what:<13} {class:<18} {}", e.url);
+        if self.terminal { self.bar.println(line) } else { eprintln!("{line}") }
+    }
+
+    fn progress(&mut self, p: &Progress) {
+        let before = *self.before.get_or_insert(p.finished);
+        let rate = (p.finished - before) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_position(u64::try_from(p.finished).unwrap_or(0));
+        let text = format!(
+            "{rate:.0} URLs/s  {} indexed, {} dropped, {} dead",
+            p.indexed(),
+            p.count(OutcomeKind::Dropped),
+            p.count(OutcomeKind::DeadLettered)
+        );
+        if !self.terminal && self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            let left = (self.total as f64 - p.finished as f64) / rate.max(0.001);
+            let eta = format::duration(Duration::from_secs_f64(left.clamp(0.0, 1e9)));
+            eprintln!("{}/{}  {text}  ETA {eta}", p.finished, self.total);
+        }
+        self.bar.set_message(text);
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,260 @@
+//! What can be set: a TOML file, then `TIDEMILL_*` in the environment, then flags. Plain data; unknown keys are errors.
+//!
+//! `TIDEMILL_FETCH__DELAY=2s` sets `fetch.delay`: two underscores stand for the dot. `tidemill config show` prints what
+//! is in force.
+
+mod load;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::logs::Format;
+use crate::topology::{Ladder, StageName};
+
+pub use load::{ConfigError, load};
+
+/// Everything. The default is what runs without a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the embedded log, store, index and blobs.
+    pub data: PathBuf,
+    /// Prefix of all topic and group names.
+    pub prefix: String,
+    /// Where /metrics, /health and /ready answer; empty for nowhere.
+    pub listen: Option<SocketAddr>,
+    pub log: Log,
+    pub engine: Engine,
+    pub fetch: Fetch,
+    pub extract: Extract,
+    pub blob: Blob,
+    pub store: Store,
+}
+
+/// Logs, on stderr.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `info`, or directives such as `tidemill=debug,warn`.
+    pub filter: String,
+    /// auto (JSON unless stderr is a terminal), json, text.
+    pub format: Format,
+}
+
+/// How records are worked off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// quick (2, 4, 8 s), standard (10 s, 1 m, 10 m, 1 h) or patient (1, 2, 4, 8 m).
+    pub ladder: Ladder,
+    /// Records a stage admits before they are committed, by stage.
+    pub in_flight: BTreeMap<StageName, usize>,
+    /// Bytes of these records a stage may hold.
+    pub in_flight_bytes: ByteSize,
+    /// Longest time of a record in a handler.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub deadline: Duration,
+    /// Shortest time between two commits of a stage.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub commit_interval: Duration,
+    /// How long a stop waits for what is running.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub grace: Duration,
+}
+
+/// Fetching.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fetch {
+    /// Product token and contact, sent as User-Agent; its first word is what robots.txt is asked for.
+    pub user_agent: String,
+    /// Shortest time between two requests to one host; 0 for none.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub delay: Duration,
+    /// Longest Crawl-delay or backing off that is respected as it is; a longer one counts as this.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_delay: Duration,
+    /// Requests to one host at once; 0 for no limit.
+    pub concurrency_per_host: usize,
+    /// Whether robots.txt is asked.
+    pub robots: bool,
+    /// Time to connect.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub connect_timeout: Duration,
+    /// Longest silence: to the first byte and between bytes.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub read_timeout: Duration,
+    /// Time of a request in all.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub timeout: Duration,
+    /// Longest Retry-After that is waited for; a longer one fails the attempt as a dead letter.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub max_retry_after: Duration,
+    /// Body as received.
+    pub max_body_bytes: ByteSize,
+    /// Body without content coding.
+    pub max_decoded_bytes: ByteSize,
+    /// Redirects followed for one URL.
+    pub max_redirects: usize,
+    /// Private and special addresses that may be fetched, as CIDR.
+    pub allow_addresses: Vec<IpNet>,
+    /// Addresses of host names, instead of DNS: `"shop.test" = "127.0.0.1"`, or `"*.demo.test"` for all below a name.
+    pub resolve: BTreeMap<String, IpAddr>,
+}
+
+/// Extraction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Extract {
+    /// Threads that parse; 0 for one a core.
+    pub threads: usize,
+    /// Longest time for one document.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub deadline: Duration,
+    /// Documents are cut off here before they are parsed.
+    pub max_bytes: ByteSize,
+}
+
+/// Bodies beside the records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blob {
+    /// A larger body travels as a reference.
+    pub threshold: ByteSize,
+    /// Blobs not used for so long are swept; longer than the `pages` topic keeps its records.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub keep: Duration,
+}
+
+/// Memory of what was seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// How long a URL counts as taken in its job, and a text as held by its document.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub keep: Duration,
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            data: PathBuf::from("tidemill-data"),
+            prefix: "tidemill.".into(),
+            listen: None,
+            log: Log::default(),
+            engine: Engine::default(),
+            fetch: Fetch::default(),
+            extract: Extract::default(),
+            blob: Blob::default(),
+            store: Store::default(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { filter: "info".into(), format: Format::Auto }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        use StageName as S;
+        Engine {
+            ladder: Ladder::Standard,
+            in_flight: [(S::Fetch, 256), (S::Extract, 32), (S::Enrich, 64), (S::Index, 256)].into(),
+            in_flight_bytes: ByteSize::mib(32),
+            deadline: secs(120),
+            commit_interval: Duration::from_millis(20),
+            grace: secs(20),
+        }
+    }
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Fetch {
+            user_agent: concat!("Tidemill/", env!("CARGO_PKG_VERSION")).into(),
+            delay: secs(1),
+            max_delay: secs(60),
+            concurrency_per_host: 0,
+            robots: true,
+            connect_timeout: secs(10),
+            read_timeout: secs(20),
+            timeout: secs(60),
+            max_retry_after: secs(3600),
+            max_body_bytes: ByteSize::mib(16),
+            max_decoded_bytes: ByteSize::mib(32),
+            max_redirects: 10,
+            allow_addresses: vec![],
+            resolve: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Extract {
+    fn default() -> Self {
+        Extract { threads: 0, deadline: secs(20), max_bytes: ByteSize::mib(10) }
+    }
+}
+
+impl Default for Blob {
+    fn default() -> Self {
+        Blob { threshold: ByteSize::kib(256), keep: secs(8 * 86_400) }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store { keep: secs(30 * 86_400) }
+    }
+}
+
+impl Extract {
+    /// Threads that parse.
+    pub fn threads(&self) -> usize {
+        if self.threads > 0 { self.threads } else { std::thread::available_parallelism().map_or(2, usize::from) }
+    }
+
+    /// Longest document, in bytes.
+    pub fn max_bytes(&self) -> usize {
+        usize::try_from(self.max_bytes.as_u64()).unwrap_or(usize::MAX)
+    }
+}
+
+impl Config {
+    /// Records a stage admits.
+    pub fn in_flight(&self, stage: StageName) -> usize {
+        self.engine.in_flight.get(&stage).copied().unwrap_or(64).max(1)
+    }
+
+    /// The log's file.
+    pub fn log_file(&self) -> PathBuf {
+        self.data.join("log.db")
+    }
+
+    /// The store's file.
+    pub fn store_file(&self) -> PathBuf {
+        self.data.join("store.db")
+    }
+
+    /// The index's file.
+    pub fn index_file(&self) -> PathBuf {
+        self.data.join("index.db")
+    }
+
+    /// The folder of blobs.
+    pub fn blob_dir(&self) -> PathBuf {
+        self.data.join("blobs")
+    }
+}

@@ -1,0 +1,99 @@
+//! The enrich stage: language, counts, and whether another document has the same text.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Ctx, Outcome, Stage};
+use crate::record::codec::{self, CodecError};
+use crate::record::{Document, DropReason, Enriched, FailureClass, Record};
+use crate::store::{Claimed, Store};
+use crate::topology::StageName;
+
+/// Namespace of text hashes in the store.
+const TEXTS: &str = "text";
+
+/// The stage.
+pub struct Enrich {
+    /// Which document holds which text.
+    pub store: Arc<dyn Store>,
+    /// How long a text counts as held.
+    pub keep: Duration,
+}
+
+/// Who holds a text. The store may outlive the transaction, so the entry names its task: a task's own entry, and an
+/// entry of the same document, never make it a duplicate.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    id: String,
+    url: String,
+    task: String,
+}
+
+#[async_trait]
+impl Stage for Enrich {
+    type Task = Document;
+
+    fn name(&self) -> StageName {
+        StageName::Enrich
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<Document, CodecError> {
+        codec::decode(value)
+    }
+
+    fn url<'a>(&self, document: &'a Document) -> &'a str {
+        &document.url
+    }
+
+    async fn handle(&self, d: Document, ctx: &Ctx) -> Outcome {
+        let hash = super::text_hash(&d.text).hex();
+        let me = Holder { id: d.id.clone(), url: d.final_url.clone(), task: ctx.meta.task.clone() };
+        match self.holder(&hash, &me).await {
+            Ok(Some(other)) if other.id != me.id && other.task != me.task => {
+                return Outcome::dropped(DropReason::DuplicateContent, format!("same text as {}", other.url));
+            }
+            Ok(_) => {}
+            Err(outcome) => return outcome,
+        }
+        let language = super::language(&d.text, d.declared_language.as_deref());
+        let counts = super::counts(&d.text);
+        let host = url::Url::parse(&d.final_url).ok().map(|u| crate::record::url_task::host_key(&u));
+        Outcome::Emit(vec![Record::Enriched(Box::new(Enriched {
+            id: d.id,
+            url: d.url,
+            final_url: d.final_url,
+            host: host.unwrap_or_default(),
+            canonical: d.canonical,
+            fetched_at: d.fetched_at,
+            title: d.title,
+            author: d.author,
+            date: d.date,
+            site_name: d.site_name,
+            description: d.description,
+            language_confidence: language.as_ref().map_or(0.0, |l| l.confidence),
+            language: language.map(|l| l.code),
+            text_hash: hash,
+            words: i64::try_from(counts.words).unwrap_or(i64::MAX),
+            chars: i64::try_from(counts.chars).unwrap_or(i64::MAX),
+            text: d.text,
+            links: d.links,
+            attrs: d.attrs,
+        }))])
+    }
+}
+
+impl Enrich {
+    /// Claims the text; the other holder, if there is one.
+    async fn holder(&self, hash: &str, me: &Holder) -> Result<Option<Holder>, Outcome> {
+        let mine = serde_json::to_vec(me).map_err(|e| Outcome::fail(FailureClass::Schema, e.to_string()))?;
+        match self.store.claim(TEXTS, hash, mine.into(), self.keep).await {
+            Ok(Claimed::Mine) => Ok(None),
+            // An entry that cannot be read makes nobody a duplicate.
+            Ok(Claimed::Theirs(entry)) => Ok(serde_json::from_slice(&entry).ok()),
+            Err(e) => Err(Outcome::fail(FailureClass::Storage, e.to_string())),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The extract stage: a page in, its main text and metadata out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::html::{self, ExtractError, Extracted};
+use super::limits::Limits;
+use super::plain;
+use super::pool::{Pool, PoolError};
+use super::sniff::{self, Kind};
+use crate::blob::{BlobError, Blobs};
+use crate::engine::{Ctx, Outcome, Stage};
+use crate::record::codec::{self, CodecError};
+use crate::record::{Document, DropReason, FailureClass, Link, Page, Record};
+use crate::topology::StageName;
+use crate::web::charset;
+
+/// The stage. CPU-bound work runs on its own big-stack threads.
+pub struct Extract {
+    /// Where large bodies are.
+    pub blobs: Arc<dyn Blobs>,
+    /// Threads that parse.
+    pub pool: Pool,
+    /// Bounds of a document.
+    pub limits: Limits,
+    /// Longest time for one document.
+    pub deadline: Duration,
+}
+
+#[async_trait]
+impl Stage for Extract {
+    type Task = Page;
+
+    fn name(&self) -> StageName {
+        StageName::Extract
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<Page, CodecError> {
+        codec::decode(value)
+    }
+
+    fn url<'a>(&self, page: &'a Page) -> &'a str {
+        &page.url
+    }
+
+    async fn handle(&self, mut page: Page, _ctx: &Ctx) -> Outcome {
+        let body = match body(&*self.blobs, &mut page).await {
+            Ok(body) => body,
+            Err(outcome) => return outcome,
+        };
+        let content_type = page.headers.iter().find(|h| h.name == "content-type").map(|h| h.value.clone());
+        let kind = sniff::sniff(content_type.as_deref(), &body);
+        if !matches!(kind, Kind::Html | Kind::Xhtml | Kind::PlainText) && !body.is_empty() {
+            return Outcome::dropped(DropReason::UnsupportedType, format!("{} is not read yet", kind.name()));
+        }
+        if body.is_empty() {
+            return Outcome::dropped(DropReason::Empty, "the body is empty");
+        }
+        let (limits, url) = (self.limits, page.final_url.clone());
+        let work = move || {
+            let (text, _) = charset::decode(&body, content_type.as_deref());
+            match kind {
+                Kind::PlainText => plain::extract(&text, &limits),
+                _ => html::extract(&text, Some(&url), &limits),
+            }
+        };
+        match self.pool.run(self.deadline, work).await {
+            Ok(Ok(found)) => Outcome::Emit(vec![Record::Document(Box::new(document(page, found)))]),
+            Ok(Err(ExtractError::Empty(_))) => Outcome::dropped(DropReason::Empty, "no text in it"),
+            Err(e @ PoolError::Panic(_)) => Outcome::fail(FailureClass::Parse, format!("the parser {e}")),
+            // Perhaps not this page's fault: others may have kept the threads busy. It is tried again, on its ladder.
+            Err(e) => Outcome::fail(FailureClass::Deadline, format!("parsing: {e}")),
+        }
+    }
+}
+
+/// The body, from the record or from its blob.
+async fn body(blobs: &dyn Blobs, page: &mut Page) -> Result<bytes::Bytes, Outcome> {
+    if let Some(inline) = page.body.inline.take() {
+        return Ok(inline.into());
+    }
+    let Some(key) = &page.body.blob else {
+        return Err(Outcome::fail(FailureClass::Schema, "the page has neither a body nor a reference to one"));
+    };
+    blobs.get(key).await.map_err(|e| match e {
+        BlobError::NotFound(_) => Outcome::fail(FailureClass::BlobMissing, e.to_string()),
+        e => Outcome::fail(FailureClass::Storage, e.to_string()),
+    })
+}
+
+fn document(page: Page, found: Extracted) -> Document {
+    let link = |l: html::Link| Link { url: l.url, text: l.text, nofollow: l.nofollow };
+    Document {
+        id: page.id,
+        url: page.url,
+        final_url: page.final_url,
+        canonical: found.canonical,
+        fetched_at: page.fetched_at,
+        title: found.title,
+        author: found.author,
+        date: found.date,
+        site_name: found.site_name,
+        description: found.description,
+        declared_language: found.language,
+        text: found.text,
+        links: found.links.into_iter().map(link).collect(),
+        attrs: page.attrs,
+    }
+}

@@ -1,0 +1,250 @@
+//! One HTTP request: guarded, bounded, decoded; and every way it can fail as a failure class.
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
+    LOCATION, RETRY_AFTER,
+};
+use url::Url;
+
+use super::codings::{self, CodingError, DEFAULT_MAX_RATIO};
+use super::retry_after;
+use crate::config;
+use crate::record::{FailureClass, HttpHeader, now_ms};
+use crate::web::guard::{Blocked, Guard, GuardError};
+use crate::web::resolver::{DnsError, GuardedResolver, find_cause};
+
+/// Bodies up to this size are decoded on the spot, larger ones on a thread of their own.
+const DECODE_HERE: usize = 512 << 10;
+/// A body that is over the limit at more than so many times its size is called a bomb, not large.
+const HONEST_RATIO: usize = 40;
+/// Longest Retry-After that is told apart from "for ever".
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// A request that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FetchError {
+    /// What kind of failure.
+    pub class: FailureClass,
+    /// One sentence.
+    pub message: String,
+}
+
+impl FetchError {
+    fn new(class: FailureClass, message: impl Into<String>) -> FetchError {
+        FetchError { class, message: message.into() }
+    }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// When, Unix ms.
+    pub at: i64,
+    /// Response headers.
+    pub headers: Vec<HttpHeader>,
+    /// Media type without parameters, lower case.
+    pub content_type: String,
+    /// `Location`.
+    pub location: Option<String>,
+    /// `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// Body without content coding; empty unless the status is 2xx.
+    pub body: Bytes,
+    /// The body was not read, because its type is none that is used.
+    pub skipped: bool,
+}
+
+/// The HTTP client.
+pub struct Client {
+    http: reqwest::Client,
+    guard: Guard,
+    config: config::Fetch,
+}
+
+impl Client {
+    /// Builds the client; redirects are not followed and content codings are left to us.
+    pub fn new(config: &config::Fetch) -> Result<Client, FetchError> {
+        // Another part of the process may have installed a provider; any will do.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let guard = Guard::new(config.allow_addresses.clone());
+        let overrides = config.resolve.iter().map(|(host, address)| (host.clone(), *address));
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            ACCEPT,
+            HeaderValue::from_static("text/html,application/xhtml+xml;q=0.9,text/plain;q=0.8,*/*;q=0.5"),
+        );
+        headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("en;q=0.5,*;q=0.4"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, br, zstd, deflate"));
+        let http = reqwest::Client::builder()
+            .user_agent(&config.user_agent)
+            .default_headers(headers)
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(std::sync::Arc::new(GuardedResolver::new(guard.clone(), overrides)))
+            .connect_timeout(config.connect_timeout)
+            .read_timeout(config.read_timeout)
+            .timeout(config.timeout)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(16)
+            .no_proxy()
+            .build()
+            .map_err(|e| FetchError::new(FailureClass::Tls, format!("the HTTP client cannot be built: {e}")))?;
+        Ok(Client { http, guard, config: config.clone() })
+    }
+
+    /// Whether a URL may be fetched as far as its text tells.
+    pub fn check(&self, url: &Url) -> Result<(), FetchError> {
+        self.guard.check_url(url).map_err(|e| {
+            let class = match e {
+                GuardError::Scheme(_) | GuardError::NoHost => FailureClass::InvalidUrl,
+                GuardError::Blocked(_) | GuardError::Port(_) => FailureClass::BlockedAddress,
+            };
+            FetchError::new(class, e.to_string())
+        })
+    }
+
+    /// One GET. The body is read and decoded only for a 2xx of a type that is used.
+    pub async fn get(&self, url: &Url) -> Result<Answer, FetchError> {
+        self.check(url)?;
+        let response = self.http.get(url.clone()).send().await.map_err(|e| classify(&e, Phase::Head))?;
+        let at = now_ms();
+        let status = response.status().as_u16();
+        let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        let content_type = header(CONTENT_TYPE).unwrap_or_default();
+        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(n, v)| HttpHeader {
+                name: n.as_str().to_owned(),
+                value: String::from_utf8_lossy(v.as_bytes()).into(),
+            })
+            .collect();
+        let mut answer = Answer {
+            status,
+            at,
+            location: header(LOCATION),
+            retry_after: header(RETRY_AFTER).and_then(|v| retry_after::parse(&v, SystemTime::now(), RETRY_AFTER_MAX)),
+            headers,
+            body: Bytes::new(),
+            skipped: (200..300).contains(&status) && is_media(&content_type),
+            content_type,
+        };
+        if !(200..300).contains(&status) || answer.skipped {
+            return Ok(answer);
+        }
+        let coding = header(CONTENT_ENCODING).unwrap_or_default();
+        let announced = header(CONTENT_LENGTH).and_then(|l| l.parse::<u64>().ok());
+        let raw = self.body(response, announced).await?;
+        answer.body = self.decode(raw, coding).await?;
+        Ok(answer)
+    }
+
+    async fn body(&self, mut response: reqwest::Response, announced: Option<u64>) -> Result<Bytes, FetchError> {
+        let limit = self.config.max_body_bytes.as_u64();
+        let too_large = |size: String| {
+            let limit = self.config.max_body_bytes;
+            FetchError::new(
+                FailureClass::TooLarge,
+                format!("the body has {size}, more than fetch.max_body_bytes ({limit})"),
+            )
+        };
+        if let Some(length) = announced.filter(|l| *l > limit) {
+            return Err(too_large(format!("{length} bytes")));
+        }
+        let mut body = BytesMut::with_capacity(usize::try_from(announced.unwrap_or(0)).unwrap_or(0).min(1 << 20));
+        while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e, Phase::Body))? {
+            body.extend_from_slice(&chunk);
+            if body.len() as u64 > limit {
+                return Err(too_large(format!("over {} bytes", body.len())));
+            }
+        }
+        Ok(body.freeze())
+    }
+
+    async fn decode(&self, raw: Bytes, coding: String) -> Result<Bytes, FetchError> {
+        let max = usize::try_from(self.config.max_decoded_bytes.as_u64()).unwrap_or(usize::MAX);
+        let honest = raw.len().saturating_mul(HONEST_RATIO) >= max;
+        if coding.is_empty() {
+            return Ok(raw);
+        }
+        let decoded = if raw.len() <= DECODE_HERE {
+            codings::decode(raw, &coding, max, DEFAULT_MAX_RATIO)
+        } else {
+            tokio::task::spawn_blocking(move || codings::decode(raw, &coding, max, DEFAULT_MAX_RATIO))
+                .await
+                .map_err(|e| FetchError::new(FailureClass::Panic, format!("decoding the body was cut short: {e}")))?
+        };
+        decoded.map_err(|e| {
+            let class = match e {
+                CodingError::TooLarge { .. } if honest => FailureClass::TooLarge,
+                CodingError::TooLarge { .. } => FailureClass::Bomb,
+                CodingError::Bomb { .. } => FailureClass::Bomb,
+                CodingError::Truncated { .. } => FailureClass::Truncated,
+                CodingError::Corrupt { .. } | CodingError::Unsupported(_) => FailureClass::Decode,
+            };
+            FetchError::new(class, e.to_string())
+        })
+    }
+}
+
+/// Types no stage reads and that are often large: their bodies are not even asked for.
+fn is_media(content_type: &str) -> bool {
+    let kind = content_type.split('/').next().unwrap_or_default();
+    matches!(kind, "image" | "video" | "audio" | "font") && content_type != "image/svg+xml"
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Head,
+    Body,
+}
+
+/// The failure class of a client error. By type where the library has types; never by message text.
+fn classify(e: &reqwest::Error, phase: Phase) -> FetchError {
+    let (class, message) = if let Some(blocked) = find_cause::<Blocked>(e) {
+        (FailureClass::BlockedAddress, blocked.to_string())
+    } else if let Some(dns) = find_cause::<DnsError>(e) {
+        (FailureClass::Dns, dns.to_string())
+    } else if find_cause::<rustls::Error>(e).is_some() {
+        (FailureClass::Tls, deepest(e))
+    } else if e.is_timeout() {
+        let what = match (phase, e.is_connect()) {
+            (_, true) => "no connection in time",
+            (Phase::Head, _) => "no answer in time",
+            (Phase::Body, _) => "the body stalled",
+        };
+        (FailureClass::Timeout, what.to_owned())
+    } else if e.is_connect() {
+        (FailureClass::Connect, deepest(e))
+    } else if let Some(hyper) = find_cause::<hyper::Error>(e) {
+        match (phase, hyper) {
+            (_, h) if h.is_parse_too_large() => (FailureClass::TooLarge, "the headers are over the limit".to_owned()),
+            (_, h) if h.is_parse() => (FailureClass::Protocol, deepest(e)),
+            (Phase::Body, _) => (FailureClass::Truncated, "the body ended before its announced end".to_owned()),
+            (Phase::Head, _) => {
+                (FailureClass::Connect, format!("the connection broke before an answer: {}", deepest(e)))
+            }
+        }
+    } else if phase == Phase::Body {
+        (FailureClass::Truncated, deepest(e))
+    } else {
+        (FailureClass::Protocol, deepest(e))
+    };
+    FetchError { class, message }
+}
+
+/// The innermost error's own words, without the URL.
+fn deepest(e: &dyn Error) -> String {
+    let mut at = e;
+    while let Some(next) = at.source() {
+        at = next;
+    }
+    at.to_string()
+}

@@ -1,0 +1,7 @@
+//! The fetch stage: a URL in, the server's answer out.
+
+pub mod codings;
+pub mod http;
+pub mod retry_after;
+mod robots;
+pub mod stage;

@@ -1,0 +1,244 @@
+//! The fetch stage: one URL, one request.
+//!
+//! ```text
+//! normalise ► taken in this job? ► address guard ► robots.txt ► politeness: go, wait a little, or park ► request
+//! ```
+//!
+//! A redirect is not followed here: it becomes a URL task of its own, keyed by its host, with the hops so far. So each
+//! host is visited by its one owner only, at its pace, and its robots.txt is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use url::Url;
+
+use super::http::{Answer, Client, FetchError};
+use super::robots::{Robots, Ruling};
+use crate::blob::Blobs;
+use crate::config;
+use crate::engine::{Ctx, Outcome, Stage};
+use crate::record::codec::CodecError;
+use crate::record::url_task::host_key;
+use crate::record::{Body, DropReason, FailureClass, Hop, Page, Record, UrlTask, now_ms};
+use crate::store::{Claimed, Store};
+use crate::topology::StageName;
+use crate::web::politeness::{Admission, Permit, Politeness, PolitenessConfig};
+use crate::web::url::{fingerprint, normalise};
+
+/// Namespace of URLs taken, by job, in the store.
+const TAKEN: &str = "url";
+
+/// The stage.
+pub struct Fetch {
+    client: Arc<Client>,
+    robots: Robots,
+    politeness: Politeness,
+    store: Arc<dyn Store>,
+    blobs: Arc<dyn Blobs>,
+    config: config::Fetch,
+    blob_threshold: usize,
+    keep: Duration,
+}
+
+impl Fetch {
+    /// Builds the stage from its settings.
+    pub fn new(config: &config::Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>) -> Result<Fetch, FetchError> {
+        let client = Arc::new(Client::new(&config.fetch)?);
+        let politeness = Politeness::new(PolitenessConfig {
+            delay: config.fetch.delay,
+            max_delay: config.fetch.max_delay,
+            concurrency_per_host: config.fetch.concurrency_per_host,
+            ..PolitenessConfig::default()
+        });
+        Ok(Fetch {
+            robots: Robots::new(Arc::clone(&client), &config.fetch),
+            client,
+            politeness,
+            store,
+            blobs,
+            blob_threshold: usize::try_from(config.blob.threshold.as_u64()).unwrap_or(usize::MAX),
+            keep: config.store.keep,
+            config: config.fetch.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl Stage for Fetch {
+    type Task = UrlTask;
+
+    fn name(&self) -> StageName {
+        StageName::Fetch
+    }
+
+    fn decode(&self, value: &[u8]) -> Result<UrlTask, CodecError> {
+        UrlTask::decode(value)
+    }
+
+    fn url<'a>(&self, task: &'a UrlTask) -> &'a str {
+        &task.url
+    }
+
+    async fn handle(&self, task: UrlTask, ctx: &Ctx) -> Outcome {
+        if task.expires.is_some_and(|e| e <= now_ms()) {
+            return Outcome::fail(FailureClass::Expired, "the task's `expires` is past");
+        }
+        match self.fetch(task, ctx).await {
+            Ok(outcome) | Err(outcome) => outcome,
+        }
+    }
+}
+
+impl Fetch {
+    /// Err is an outcome that ended the way early.
+    async fn fetch(&self, task: UrlTask, ctx: &Ctx) -> Result<Outcome, Outcome> {
+        let url = normalise(&task.url).map_err(|e| Outcome::fail(FailureClass::InvalidUrl, e.to_string()))?;
+        self.client.check(&url).map_err(failed)?;
+        self.take(&url, ctx).await?;
+        let host = host_key(&url);
+        if self.config.robots {
+            match self.robots.ruling(&url).await {
+                Ruling::Allowed { crawl_delay } => {
+                    if let Some(delay) = crawl_delay {
+                        self.politeness.set_delay(&host, unix(), delay);
+                    }
+                }
+                Ruling::Disallowed(rule) => return Err(Outcome::dropped(DropReason::Robots, rule)),
+                Ruling::Unreachable(e) => return Err(e.into_robots()),
+            }
+        }
+        let permit = self.turn(&host, ctx).await?;
+        let answer = self.client.get(&url).await;
+        drop(permit);
+        match answer {
+            Ok(answer) => self.answered(task, url, &host, answer).await,
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// Takes the URL for this task, or finds that another task of the job has it.
+    async fn take(&self, url: &Url, ctx: &Ctx) -> Result<(), Outcome> {
+        let Some(job) = &ctx.meta.job else { return Ok(()) };
+        let key = format!("{job}/{}", fingerprint(url));
+        match self.store.claim(TAKEN, &key, ctx.meta.task.clone().into(), self.keep).await {
+            Ok(Claimed::Mine) => Ok(()),
+            Ok(Claimed::Theirs(task)) => {
+                let task = String::from_utf8_lossy(&task).into_owned();
+                Err(Outcome::dropped(DropReason::DuplicateUrl, format!("task {task} of the same job has this URL")))
+            }
+            Err(e) => Err(Outcome::fail(FailureClass::Storage, e.to_string())),
+        }
+    }
+
+    /// Waits for the host's turn: a little while here, else parked until the slot reserved.
+    async fn turn(&self, host: &str, ctx: &Ctx) -> Result<Permit, Outcome> {
+        let slot = ctx.slot().and_then(|s| u64::try_from(s).ok());
+        let park = |until: u64| {
+            let until = i64::try_from(until).unwrap_or(i64::MAX);
+            Outcome::Park { until, message: format!("{host} is busy"), reserved: true }
+        };
+        match self.politeness.admit(host, unix(), slot) {
+            Admission::Go(permit) => Ok(permit),
+            Admission::Wait(moment, held) => {
+                tokio::time::sleep(moment).await;
+                held.start(unix()).map_err(park)
+            }
+            Admission::Park { until } => Err(park(until)),
+        }
+    }
+
+    async fn answered(&self, task: UrlTask, url: Url, host: &str, a: Answer) -> Result<Outcome, Outcome> {
+        match a.status {
+            301 | 302 | 303 | 307 | 308 if a.location.is_some() => self.redirected(task, &url, a),
+            429 | 503 if a.status == 429 || a.retry_after.is_some() => Err(self.slow_down(host, &a)),
+            410 => Err(Outcome::dropped(DropReason::Gone, "answered 410")),
+            400..=499 => Err(Outcome::fail(FailureClass::Http4xx, format!("answered {}", a.status))),
+            500..=599 => {
+                self.politeness.penalise(host, unix(), None);
+                Err(Outcome::fail(FailureClass::Http5xx, format!("answered {}", a.status)))
+            }
+            200..=299 => self.page(task, url, a).await,
+            other => Err(Outcome::fail(FailureClass::Protocol, format!("answered {other}"))),
+        }
+    }
+
+    fn redirected(&self, mut task: UrlTask, url: &Url, a: Answer) -> Result<Outcome, Outcome> {
+        let location = a.location.unwrap_or_default();
+        let target = url
+            .join(&location)
+            .map_err(|e| e.to_string())
+            .and_then(|u| normalise(u.as_str()).map_err(|e| e.to_string()))
+            .map_err(|e| Outcome::fail(FailureClass::InvalidUrl, format!("redirects to {location:?}: {e}")))?;
+        let seen =
+            |u: &Url| normalise(&task.url).is_ok_and(|t| t == *u) || task.hops.iter().any(|h| h.url == u.as_str());
+        if seen(&target) {
+            return Err(Outcome::fail(
+                FailureClass::RedirectLoop,
+                format!("redirects to {target}, which it came from"),
+            ));
+        }
+        if task.hops.len() >= self.config.max_redirects {
+            let message = format!("more than {} redirects; the next would be {target}", self.config.max_redirects);
+            return Err(Outcome::fail(FailureClass::RedirectLimit, message));
+        }
+        task.hops.push(Hop { url: url.to_string(), status: i32::from(a.status) });
+        task.url = target.into();
+        Ok(Outcome::Emit(vec![Record::UrlTask(Box::new(task))]))
+    }
+
+    /// 429, or 503 with Retry-After: nobody visits this host before then.
+    fn slow_down(&self, host: &str, a: &Answer) -> Outcome {
+        let now = unix();
+        let until = a.retry_after.map(|d| now.saturating_add(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)));
+        self.politeness.penalise(host, now, until);
+        let message = match a.retry_after {
+            Some(d) => format!("answered {} and asks to wait {} s", a.status, d.as_secs()),
+            None => format!("answered {}", a.status),
+        };
+        match a.retry_after {
+            Some(d) if d > self.config.max_retry_after => Outcome::DeadLetter {
+                class: FailureClass::Http429,
+                message: format!("{message}, more than fetch.max_retry_after"),
+            },
+            after => Outcome::Retry { class: FailureClass::Http429, message, after },
+        }
+    }
+
+    async fn page(&self, task: UrlTask, url: Url, a: Answer) -> Result<Outcome, Outcome> {
+        if a.skipped {
+            let what = format!("{} is not read yet", a.content_type);
+            return Err(Outcome::dropped(DropReason::UnsupportedType, what));
+        }
+        let length = i64::try_from(a.body.len()).unwrap_or(i64::MAX);
+        let body = if a.body.len() > self.blob_threshold {
+            let put = self.blobs.put(a.body).await;
+            let key = put.map_err(|e| Outcome::fail(FailureClass::Storage, e.to_string()))?;
+            Body { inline: None, blob: Some(key), length }
+        } else {
+            Body { inline: Some(a.body.into()), blob: None, length }
+        };
+        let asked = task.hops.first().map_or_else(|| url.to_string(), |h| h.url.clone());
+        Ok(Outcome::Emit(vec![Record::Page(Box::new(Page {
+            id: fingerprint(&url),
+            url: asked,
+            final_url: url.into(),
+            fetched_at: a.at,
+            status: i32::from(a.status),
+            headers: a.headers,
+            content_type: a.content_type,
+            body,
+            hops: task.hops,
+            attrs: task.attrs,
+        }))]))
+    }
+}
+
+/// Unix ms, as politeness counts.
+fn unix() -> u64 {
+    u64::try_from(now_ms()).unwrap_or(0)
+}
+
+fn failed(e: FetchError) -> Outcome {
+    Outcome::fail(e.class, e.message)
+}

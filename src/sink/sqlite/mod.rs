@@ -1,0 +1,77 @@
+//! The embedded index: one SQLite file with full-text search (FTS5), which anyone can read with `sqlite3`.
+//!
+//! ```text
+//! put ─► batcher ─► writer thread: one transaction for all that waits ─► index.db (WAL, synchronous=FULL)
+//! search ─► up to four readers side by side
+//! ```
+//!
+//! | table | holds |
+//! |---|---|
+//! | `documents` | the documents, one a row; `text` last, so that the other columns are read without it |
+//! | `search` | FTS5 over `title`, `description` and `text` of `documents`: words folded to lower case and without accents |
+//!
+//! `search` follows `documents` by triggers, so `DELETE FROM documents WHERE host = '…'` in a shell is all it takes. A
+//! document that is fetched again with the same words leaves `search` alone. Links are not kept.
+
+mod search;
+mod write;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Hits, Query, Search, SearchError, Sink, SinkError, Written, check};
+use crate::batch::{self, Batcher, Limits};
+use crate::record::Enriched;
+use crate::sqlite::{Kind, Readers, SqliteError, Synchronous};
+
+/// A batch: one transaction.
+const LIMITS: Limits = Limits { items: 256, bytes: 8 << 20 };
+
+const KIND: Kind = Kind {
+    application: *b"TidI",
+    version: 1,
+    tables: include_str!("tables.sql"),
+    synchronous: Synchronous::Full,
+    cache: 16 * 1024,
+};
+
+/// The embedded index. Dropping it waits for the batch that is being written.
+pub struct SqliteIndex {
+    writer: Batcher<Arc<Enriched>, Result<Written, SinkError>>,
+    readers: Readers,
+}
+
+impl SqliteIndex {
+    /// Opens or creates the file.
+    pub fn open(path: &Path) -> Result<SqliteIndex, SqliteError> {
+        let mut connection = KIND.open(path)?;
+        let file = path.to_owned();
+        let writer = batch::on_thread("index-writer", LIMITS, move |documents: &[Arc<Enriched>]| {
+            write::all(&mut connection, &file, documents)
+        })
+        .map_err(|e| SqliteError::Fatal(format!("cannot start the index's writer thread: {e}")))?;
+        Ok(SqliteIndex { writer, readers: Readers::new(path) })
+    }
+}
+
+#[async_trait]
+impl Sink for SqliteIndex {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn put(&self, document: Arc<Enriched>) -> Result<Written, SinkError> {
+        check(&document)?;
+        let outcome = self.writer.call(document).await;
+        outcome.unwrap_or_else(|_| Err(SinkError::Unavailable("the index is closed".into())))
+    }
+}
+
+#[async_trait]
+impl Search for SqliteIndex {
+    async fn search(&self, query: &Query) -> Result<Hits, SearchError> {
+        search::run(&self.readers, query).await
+    }
+}

@@ -1,0 +1,275 @@
+//! Politeness: how often one host is asked.
+//!
+//! A clock-driven piece without a clock: time comes in as unix milliseconds, so that a promised slot
+//! can travel in a record's header, through other processes and a crash, and tests need not sleep.
+//!
+//! ```text
+//! admit ──► Go    start now
+//!       ──► Wait  start in a moment; the record stays in memory
+//!       ──► Park  come back at `until`: the slot is this record's own
+//! ```
+//! The slot is what keeps 10,000 records of one host from moving over and over: each is told its own
+//! time, comes back then and goes, having parked once. A record that finds its slot spoiled (it came
+//! late and others went first, the host was penalised or is full) is promised a new one behind all
+//! others; none of them moves for its sake.
+
+mod host;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use host::{Decision, Host, Load};
+
+/// How hosts are treated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolitenessConfig {
+    /// Least time between two starts on one host, unless it asks for more.
+    pub delay: Duration,
+    /// Starts allowed at once after a quiet time; 1 keeps every two `delay` apart.
+    pub burst: u32,
+    /// Bound of what a host (by Crawl-delay, or by answering 429) can make the delay.
+    pub max_delay: Duration,
+    /// Requests running at once on one host; 0 for no limit.
+    pub concurrency_per_host: usize,
+    /// Longest wait in memory; what would wait longer parks. Make it as long as records are late
+    /// when they come back from a park, or late ones lose their turn.
+    pub hold: Duration,
+    /// Records of one host waiting in memory at once.
+    pub held_per_host: usize,
+    /// Hosts remembered. Idle ones are forgotten first, then those due soonest.
+    pub max_hosts: usize,
+}
+
+impl Default for PolitenessConfig {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_secs(1),
+            burst: 1,
+            max_delay: Duration::from_secs(60),
+            concurrency_per_host: 0,
+            hold: Duration::from_secs(1),
+            held_per_host: 4,
+            max_hosts: 100_000,
+        }
+    }
+}
+
+/// The same in milliseconds.
+#[derive(Debug)]
+struct Limits {
+    delay: u64,
+    burst: u32,
+    max_delay: u64,
+    concurrency: usize,
+    hold: u64,
+    held: usize,
+    hosts: usize,
+}
+
+/// The answer to a record that wants to be fetched.
+#[derive(Debug)]
+#[must_use]
+pub enum Admission {
+    /// Start the request now; drop the permit when it has ended.
+    Go(Permit),
+    /// Keep the record in memory for this long, then call [`Held::start`].
+    Wait(Duration, Held),
+    /// Come back at `until` and hand it in as `reserved`.
+    Park {
+        /// The reserved slot, in unix milliseconds.
+        until: u64,
+    },
+}
+
+/// The right to have one request running. Dropping it says that the request has ended.
+#[derive(Debug)]
+pub struct Permit {
+    _running: Count,
+}
+
+/// A permit whose time is about to come. Dropping it gives the place back, though not its time.
+#[derive(Debug)]
+pub struct Held {
+    running: Count,
+    _waiting: Count,
+    politeness: Politeness,
+    host: Box<str>,
+    /// When the request is to start.
+    at: u64,
+}
+
+impl Held {
+    /// The wait is over.
+    ///
+    /// # Errors
+    /// The host was penalised meanwhile: park until the returned time (unix milliseconds), which is
+    /// reserved.
+    pub fn start(self, now: u64) -> Result<Permit, u64> {
+        let limits = &self.politeness.shared.limits;
+        if let Some(entry) = self.politeness.hosts().get_mut(&self.host) {
+            let host = &mut entry.host;
+            if host.penalty_until() > now
+                && let Decision::Park(until) = host.promise(host.penalty_until(), limits)
+            {
+                return Err(until);
+            }
+            if now > self.at {
+                host.started_late(now, limits);
+            }
+        }
+        Ok(Permit { _running: self.running })
+    }
+}
+
+/// Pacing of all hosts. Cheap to clone; clones share their state.
+#[derive(Debug, Clone)]
+pub struct Politeness {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    hosts: Mutex<HashMap<Box<str>, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    host: Host,
+    running: Arc<AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Politeness {
+    /// Knows no host yet. A `max_delay` below `delay` counts as `delay`.
+    pub fn new(config: PolitenessConfig) -> Self {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let limits = Limits {
+            delay: millis(config.delay),
+            burst: config.burst,
+            max_delay: millis(config.max_delay.max(config.delay)),
+            concurrency: config.concurrency_per_host,
+            hold: millis(config.hold),
+            held: config.held_per_host,
+            hosts: config.max_hosts.max(1),
+        };
+        let hosts = Mutex::default();
+        Self { shared: Arc::new(Shared { limits, hosts }) }
+    }
+
+    /// Decides for a record of `host` (a [`crate::web::url::host_key`]) at `now`. `reserved` is the
+    /// `until` of the [`Admission::Park`] that this record got before, if any.
+    ///
+    /// Starts of one host are never closer than its delay (with `burst` 1), however late records
+    /// come back. What a process before this one started is not known here.
+    pub fn admit(&self, host: &str, now: u64, reserved: Option<u64>) -> Admission {
+        let limits = &self.shared.limits;
+        let mut hosts = self.hosts();
+        let entry = entry(&mut hosts, host, now, limits);
+        let load = Load {
+            full: limits.concurrency > 0 && entry.running.load(Ordering::Relaxed) >= limits.concurrency,
+            may_hold: entry.waiting.load(Ordering::Relaxed) < limits.held,
+        };
+        match entry.host.decide(now, reserved, &load, limits) {
+            Decision::Park(until) => Admission::Park { until },
+            Decision::Start(at) if at == now => Admission::Go(Permit { _running: Count::one_more(&entry.running) }),
+            Decision::Start(at) => {
+                let held = Held {
+                    running: Count::one_more(&entry.running),
+                    _waiting: Count::one_more(&entry.waiting),
+                    politeness: self.clone(),
+                    host: host.into(),
+                    at,
+                };
+                Admission::Wait(Duration::from_millis(at - now), held)
+            }
+        }
+    }
+
+    /// The host answered 429 or 503. Nothing starts before `until` (unix milliseconds, from
+    /// Retry-After; bound it), or for one interval. The interval doubles, up to `max_delay`, and
+    /// eases back with each later start. Records whose slot falls into the penalty are promised
+    /// another behind the rest; later slots stand.
+    pub fn penalise(&self, host: &str, now: u64, until: Option<u64>) {
+        let limits = &self.shared.limits;
+        let mut hosts = self.hosts();
+        entry(&mut hosts, host, now, limits).host.penalise(now, until, limits);
+    }
+
+    /// Sets the delay that a host's robots.txt asks for (Crawl-delay), between the configured
+    /// `delay` and `max_delay`. A host that is forgotten as idle loses it: set it again with each
+    /// record, it costs a look-up.
+    pub fn set_delay(&self, host: &str, now: u64, delay: Duration) {
+        let limits = &self.shared.limits;
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let mut hosts = self.hosts();
+        entry(&mut hosts, host, now, limits).host.set_delay(millis, limits);
+    }
+
+    /// Hosts remembered at the moment, for a gauge.
+    pub fn known_hosts(&self) -> usize {
+        self.hosts().len()
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<Box<str>, Entry>> {
+        // Each change under this lock is complete when the next can fail, so a poisoned map is
+        // still a right one.
+        let hosts = self.shared.hosts.lock();
+        hosts.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn entry<'a>(hosts: &'a mut HashMap<Box<str>, Entry>, host: &str, now: u64, limits: &Limits) -> &'a mut Entry {
+    if !hosts.contains_key(host) && hosts.len() >= limits.hosts {
+        forget(hosts, now, limits);
+    }
+    hosts.entry(host.into()).or_insert_with(|| Entry {
+        host: Host::new(limits),
+        running: Arc::default(),
+        waiting: Arc::default(),
+    })
+}
+
+/// Forgets idle hosts, and if these are few, those whose promises end soonest: an eighth goes at
+/// once, so that a full map is not walked for every new host. Hosts with a request running stay;
+/// the engine bounds how many these are.
+fn forget(hosts: &mut HashMap<Box<str>, Entry>, now: u64, limits: &Limits) {
+    let running = |entry: &Entry| entry.running.load(Ordering::Relaxed) > 0;
+    hosts.retain(|_, entry| running(entry) || entry.host.busy_until() > now);
+    let keep = limits.hosts - limits.hosts.div_ceil(8);
+    if hosts.len() <= keep {
+        return;
+    }
+    let excess = hosts.len() - keep;
+    let quiet = hosts.values().filter(|entry| !running(entry));
+    let mut ends: Vec<u64> = quiet.map(|entry| entry.host.busy_until()).collect();
+    if ends.is_empty() {
+        return;
+    }
+    let last = (excess - 1).min(ends.len() - 1);
+    let (_, bound, _) = ends.select_nth_unstable(last);
+    let bound = *bound;
+    hosts.retain(|_, entry| running(entry) || entry.host.busy_until() > bound);
+}
+
+/// One in a counter for as long as it lives.
+#[derive(Debug)]
+struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    fn one_more(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;
