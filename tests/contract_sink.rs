@@ -1,0 +1,368 @@
+//! The contract of every sink (`src/sink/mod.rs`), over each implementation, and that of searching.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use proptest::prelude::*;
+use tidemill::record::Enriched;
+use tidemill::sink::jsonl::{JsonLines, Mode};
+use tidemill::sink::sqlite::SqliteIndex;
+use tidemill::sink::{Query, Search, SearchError, Sink, SinkError, Written};
+
+/// A kind of sink in a folder: how it is opened (again), and what it holds by id: version and text.
+struct Kind {
+    open: fn(&Path) -> Arc<dyn Sink>,
+    held: fn(&Path) -> BTreeMap<String, (i64, String)>,
+    /// Whether an equal version replaces what is there. A file that only grows leaves it.
+    replaces: bool,
+}
+
+const SQLITE: Kind = Kind {
+    open: |dir| Arc::new(SqliteIndex::open(&dir.join("index.db")).unwrap()),
+    held: |dir| {
+        let c = rusqlite::Connection::open(dir.join("index.db")).unwrap();
+        // The words and the documents must agree, whatever was done.
+        c.execute("INSERT INTO search(search, rank) VALUES ('integrity-check', 1)", []).unwrap();
+        let mut q = c.prepare("SELECT id, fetched_at, text FROM documents").unwrap();
+        q.query_map([], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?)))).unwrap().collect::<Result<_, _>>().unwrap()
+    },
+    replaces: true,
+};
+
+const JSONL: Kind = Kind {
+    open: |dir| Arc::new(JsonLines::open(&dir.join("documents.jsonl"), Mode::Resume).unwrap()),
+    held: |dir| {
+        let mut held = BTreeMap::new();
+        for d in lines(&dir.join("documents.jsonl")) {
+            let before = held.insert(d.id, (d.fetched_at, d.text));
+            assert!(before.is_none_or(|(version, _)| version < d.fetched_at), "a version was written twice");
+        }
+        held
+    },
+    replaces: false,
+};
+
+fn lines(path: &Path) -> Vec<Enriched> {
+    std::fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+fn document(id: &str, version: i64, text: &str) -> Arc<Enriched> {
+    let url = format!("https://www.example.org/{id}");
+    Arc::new(Enriched {
+        id: id.into(),
+        url: url.clone(),
+        final_url: url,
+        host: "www.example.org".into(),
+        fetched_at: version,
+        title: Some(format!("About {id}")),
+        text: text.into(),
+        ..Enriched::default()
+    })
+}
+
+#[tokio::test]
+async fn an_older_version_never_overwrites_a_newer_one() {
+    for kind in [SQLITE, JSONL] {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = (kind.open)(dir.path());
+        for (version, text, expect) in [
+            (20, "second", Written::Created),
+            (10, "first", Written::Stale),
+            (20, "second again", Written::Updated),
+            (30, "third", Written::Updated),
+            (20, "second", Written::Stale),
+        ] {
+            assert_eq!(sink.put(document("a", version, text)).await, Ok(expect), "{} {version}", sink.name());
+            if version == 20 && expect == Written::Updated {
+                let expect = if kind.replaces { "second again" } else { "second" };
+                assert_eq!((kind.held)(dir.path())["a"].1, expect);
+            }
+        }
+        sink.flush().await.unwrap();
+        assert_eq!((kind.held)(dir.path()), [("a".into(), (30, "third".into()))].into());
+    }
+}
+
+#[tokio::test]
+async fn versions_are_remembered_over_a_restart() {
+    for kind in [SQLITE, JSONL] {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            let sink = (kind.open)(dir.path());
+            join_all((0..50).map(|i| sink.put(document(&format!("d{i}"), 5, "text")))).await;
+            assert_eq!(sink.put(document("d7", 4, "old")).await, Ok(Written::Stale));
+            assert_eq!(sink.put(document("d7", 5, "text")).await, Ok(Written::Updated));
+        }
+        let held = (kind.held)(dir.path());
+        assert_eq!(held.len(), 50);
+        assert_eq!(held["d7"], (5, "text".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_concurrent_puts_the_newest_stays_and_each_has_its_own_outcome() {
+    for kind in [SQLITE, JSONL] {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = (kind.open)(dir.path());
+        let puts = (0..400i64).map(|i| {
+            let sink = Arc::clone(&sink);
+            let version = (i * 7919) % 40;
+            let id = if i % 50 == 49 { String::new() } else { format!("d{}", i % 10) };
+            tokio::spawn(async move {
+                let outcome = sink.put(document(&id, version, &format!("version {version}"))).await;
+                (id, version, outcome)
+            })
+        });
+        let mut newest = BTreeMap::new();
+        let mut created = 0;
+        for done in join_all(puts).await {
+            let (id, version, outcome) = done.unwrap();
+            match outcome {
+                Err(SinkError::Rejected(_)) => assert!(id.is_empty()),
+                Err(e) => panic!("{e}"),
+                Ok(written) => {
+                    assert!(!id.is_empty());
+                    created += usize::from(written == Written::Created);
+                    let newest: &mut (i64, String) = newest.entry(id).or_default();
+                    *newest = newest.clone().max((version, format!("version {version}")));
+                }
+            }
+        }
+        assert_eq!(created, 10);
+        assert_eq!((kind.held)(dir.path()), newest);
+    }
+}
+
+#[tokio::test]
+async fn takes_any_text_and_large_documents() {
+    for kind in [SQLITE, JSONL] {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = (kind.open)(dir.path());
+        let odd = "nul \0 in it, \u{FFFF} \u{10FFFF} \u{2028} \"quoted\" \r\n\t\u{1b}[0m";
+        let large = "lorem ipsum dolor ".repeat(300_000);
+        for (id, text) in [("odd", odd), ("large", &large), ("empty", ""), ("one word", &"x".repeat(200_000))] {
+            assert_eq!(sink.put(document(id, 1, text)).await, Ok(Written::Created), "{id}");
+            assert_eq!(sink.put(document(id, 2, text)).await, Ok(Written::Updated), "{id}");
+        }
+        let mut nan = (*document("nan", i64::MAX, odd)).clone();
+        nan.language_confidence = f64::NAN;
+        nan.title = Some("\0".into());
+        nan.attrs.insert("\0\"k".into(), "'v".into());
+        if sink.name() == "sqlite" {
+            assert_eq!(sink.put(Arc::new(nan)).await, Ok(Written::Created));
+        }
+        let held = (kind.held)(dir.path());
+        assert_eq!(held["large"].1, large);
+        assert_eq!(held["odd"].1.replace('\0', " "), odd.replace('\0', " "));
+    }
+}
+
+/// What a killed process can leave: any cut of the file. Resumed and put again, each document is there once.
+#[tokio::test]
+async fn a_cut_json_lines_file_is_resumed_without_loss_or_repeat() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("documents.jsonl");
+    let documents: Vec<_> = (0..4).map(|i| document(&format!("d{i}"), i, "some \n text \u{2028}")).collect();
+    let sink = JsonLines::open(&path, Mode::Fresh).unwrap();
+    join_all(documents.iter().map(|d| sink.put(Arc::clone(d)))).await;
+    drop(sink);
+    let whole = std::fs::read(&path).unwrap();
+    assert_eq!(lines(&path).len(), 4);
+    for cut in (0..=whole.len()).filter(|c| c % 13 == 0 || whole.len() - c < 3) {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let sink = JsonLines::open(&path, Mode::Resume).unwrap();
+        for d in &documents {
+            sink.put(Arc::clone(d)).await.unwrap();
+        }
+        drop(sink);
+        assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_json_lines_file_of_somebody_else_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.jsonl");
+    for other in ["{\"a\": 1}\n", "text\nmore text\n", "{\"id\":\"a\",\"fetched_at\":\"x\"}\n{}"] {
+        std::fs::write(&path, other).unwrap();
+        let e = JsonLines::open(&path, Mode::Resume).err().unwrap().to_string();
+        assert!(e.contains("line 1"), "{e}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), other);
+    }
+}
+
+#[tokio::test]
+async fn a_json_lines_file_has_one_writer_and_fresh_empties_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/x.jsonl");
+    let sink = JsonLines::open(&path, Mode::Fresh).unwrap();
+    sink.put(document("a", 1, "x")).await.unwrap();
+    let e = JsonLines::open(&path, Mode::Fresh).err().unwrap().to_string();
+    assert!(e.contains("another process"), "{e}");
+    assert_eq!(lines(&path).len(), 1);
+    drop(sink);
+    drop(JsonLines::open(&path, Mode::Fresh).unwrap());
+    assert_eq!(lines(&path).len(), 0);
+}
+
+/// The device that is always full.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_unavailable() {
+    let sink = JsonLines::open(Path::new("/dev/full"), Mode::Resume).unwrap();
+    assert!(matches!(sink.put(document("a", 1, "x")).await, Err(SinkError::Unavailable(_))));
+    // Not written, so not remembered.
+    assert!(matches!(sink.put(document("a", 1, "x")).await, Err(SinkError::Unavailable(_))));
+}
+
+/// A small library to look in.
+async fn library(dir: &Path) -> SqliteIndex {
+    let index = SqliteIndex::open(&dir.join("index.db")).unwrap();
+    let texts = [
+        ("cafe", "fr", "www.example.org", "Le café est déjà fermé", "Nous étions au café, rue du Marché."),
+        ("tide", "en", "sea.example.org", "Tide tables", "High water at the old mill. A tide mill grinds twice a day."),
+        ("mill", "en", "example.com", "Windmills", "A mill driven by wind, not by water; the tide plays no part."),
+        ("acao", "pt", "notexample.org", "Ação pública", "O tribunal julgou a ação. Coração e avó."),
+    ];
+    for (at, (id, language, host, title, text)) in texts.into_iter().enumerate() {
+        let mut d = (*document(id, at as i64, text)).clone();
+        d.language = Some(language.into());
+        d.host = host.into();
+        d.title = Some(title.into());
+        index.put(Arc::new(d)).await.unwrap();
+    }
+    index
+}
+
+async fn ids(index: &SqliteIndex, query: &Query) -> Vec<String> {
+    let found = index.search(query).await.unwrap();
+    let ids: Vec<_> = found.hits.into_iter().map(|h| h.id).collect();
+    if query.offset == 0 && query.limit >= 10 {
+        assert_eq!(found.total, ids.len() as u64);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn finds_what_the_query_language_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = library(dir.path()).await;
+    for (text, expect) in [
+        ("cafe", "cafe"),
+        ("CAFÉ", "cafe"),
+        ("cafe\u{301}", "cafe"),
+        ("acao coracao avo", "acao"),
+        ("tide mill", "mill tide"),
+        ("\"tide mill\"", "tide"),
+        ("\"tide mill\" wind", ""),
+        ("mill -wind", "tide"),
+        ("mill -\"old mill\"", "mill"),
+        ("win*", "mill"),
+        ("\"old mi\"*", "tide"),
+        ("coracao OR cafe", "acao cafe"),
+        ("grinds OR wind water", "mill tide"),
+        ("tide AND wind", "mill"),
+        ("mill site:example.org", "tide"),
+        ("site:example.org", "cafe tide"),
+        ("site:https://Example.ORG/x lang:FR", "cafe"),
+        ("site:example.org -mill", "cafe"),
+        ("lang:en lang:pt", "acao mill tide"),
+        ("nothing", ""),
+        ("title:tide", ""),
+        ("☃ mill", "mill tide"),
+        ("water; (mill", "mill tide"),
+    ] {
+        let mut found = ids(&index, &Query::new(text)).await;
+        found.sort();
+        assert_eq!(found.join(" "), expect, "{text}");
+    }
+    for empty in ["", "  ", "\"\"", "-wind", "!?", "OR"] {
+        assert_eq!(index.search(&Query::new(empty)).await, Err(SearchError::Empty), "{empty:?}");
+    }
+    let fixed = Query { site: Some("example.org".into()), language: Some("en".into()), ..Query::new("mill lang:pt") };
+    assert_eq!(ids(&index, &fixed).await, ["tide"]);
+    assert_eq!(ids(&index, &Query { text: String::new(), ..fixed }).await, ["tide"]);
+}
+
+#[tokio::test]
+async fn ranks_the_title_higher_marks_the_words_and_turns_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = library(dir.path()).await;
+    let found = index.search(&Query { marks: ("<".into(), ">".into()), ..Query::new("tide") }).await.unwrap();
+    let order: Vec<_> = found.hits.iter().map(|h| h.id.as_str()).collect();
+    assert_eq!(order, ["tide", "mill"]);
+    assert!(found.hits[0].score > found.hits[1].score && found.hits[1].score > 0.0);
+    assert_eq!(found.hits[0].snippet, "High water at the old mill. A <tide> mill grinds twice a day.");
+    let hit = &found.hits[1];
+    assert_eq!((hit.url.as_str(), hit.title.as_deref()), ("https://www.example.org/mill", Some("Windmills")));
+    assert_eq!((hit.host.as_str(), hit.fetched_at), ("example.com", 2));
+
+    let accents = index.search(&Query::new("acao")).await.unwrap();
+    assert_eq!(accents.hits[0].snippet, "O tribunal julgou a **ação**. Coração e avó.");
+
+    for text in ["mill", "mi*", "site:example.org"] {
+        let all = ids(&index, &Query::new(text)).await;
+        let first = ids(&index, &Query { limit: 1, ..Query::new(text) }).await;
+        let second = ids(&index, &Query { limit: 1, offset: 1, ..Query::new(text) }).await;
+        assert_eq!([first, second].concat(), all, "{text}");
+        let past = index.search(&Query { offset: usize::MAX, ..Query::new(text) }).await.unwrap();
+        assert_eq!((past.total, past.hits.len()), (2, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_a_document_no_longer_says_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = SqliteIndex::open(&dir.path().join("index.db")).unwrap();
+    index.put(document("a", 1, "oldword\0nul")).await.unwrap();
+    assert_eq!(ids(&index, &Query::new("oldword nul")).await, ["a"]);
+    index.put(document("a", 2, "newword")).await.unwrap();
+    assert_eq!(ids(&index, &Query::new("oldword")).await.len(), 0);
+    assert_eq!(ids(&index, &Query::new("newword")).await, ["a"]);
+    let shell = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    shell.execute("DELETE FROM documents WHERE host = 'www.example.org'", []).unwrap();
+    assert_eq!(ids(&index, &Query::new("newword")).await.len(), 0);
+    (SQLITE.held)(dir.path());
+}
+
+/// Whatever is typed: an answer, or [`SearchError::Empty`].
+#[test]
+fn no_query_is_a_syntax_error() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let index = runtime.block_on(library(dir.path()));
+    let piece = prop_oneof![
+        Just("\"".to_owned()),
+        Just("*".to_owned()),
+        Just("-".to_owned()),
+        Just(" ".to_owned()),
+        Just(" OR ".to_owned()),
+        Just(" NOT ".to_owned()),
+        Just(" NEAR(".to_owned()),
+        Just("site:".to_owned()),
+        Just("{title text}:".to_owned()),
+        Just("^mill".to_owned()),
+        Just("'; --".to_owned()),
+        Just("\0".to_owned()),
+        "[a-z%_:+()^]{1,4}",
+        "\\PC{1,4}",
+        any::<String>(),
+    ];
+    let pieces = proptest::collection::vec(piece, 0..12);
+    proptest!(ProptestConfig::with_cases(1_000), |(pieces in pieces, site in proptest::option::of(".{0,5}"), limit in 0..5usize)| {
+        let query = Query { site, limit, ..Query::new(pieces.concat()) };
+        let answer = runtime.block_on(index.search(&query));
+        prop_assert!(matches!(answer, Ok(_) | Err(SearchError::Empty)), "{:?}: {:?}", query, answer);
+    });
+    for long in ["a* OR ".repeat(1_000), "-a ".repeat(1_000) + "b", "site:a ".repeat(1_000), "\u{1D165}".repeat(3_000)]
+    {
+        assert!(matches!(runtime.block_on(index.search(&Query::new(long))), Ok(_) | Err(SearchError::Empty)));
+    }
+    // Letters to Rust, nothing to FTS5, which knows an older Unicode.
+    for letters in ["\u{1E030}", "mill \u{1E030}", "-\u{1E030} mill", "\u{345}*", "a -\u{345}"] {
+        let answer = runtime.block_on(index.search(&Query::new(letters)));
+        assert!(matches!(answer, Ok(_) | Err(SearchError::Empty)), "{letters:?}: {answer:?}");
+    }
+}
