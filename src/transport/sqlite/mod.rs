@@ -76,7 +76,13 @@ impl Wake {
 impl Sqlite {
     /// Opens or creates the file.
     pub fn open(path: &Path) -> Result<Sqlite> {
-        let connection = schema::open(path)?;
+        Sqlite::open_within(path, schema::BUSY)
+    }
+
+    /// The same, giving up on a file that another process keeps locked after `busy` instead of 10 s; so does each later
+    /// write.
+    pub fn open_within(path: &Path, busy: Duration) -> Result<Sqlite> {
+        let connection = schema::open(path, busy)?;
         let wake = Arc::new(Wake::default());
         let writer = writer::Writer::start(connection, Arc::clone(&wake))?;
         let reader = schema::open_reader(path)?;
@@ -164,16 +170,17 @@ impl Transport for Sqlite {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<Vec<Incoming>> {
-        let at = at.clone();
-        self.query(move |c| {
-            let id: Option<i64> =
-                c.query_row("SELECT id FROM topics WHERE name = ?", [&*at.topic], |r| r.get(0)).optional()?;
-            match id {
-                Some(id) => member::read(c, id, &at, from, max_records, max_bytes),
-                None => Ok(vec![]),
-            }
-        })
-        .await
+        let place = at.clone();
+        let records = self
+            .query(move |c| {
+                let id: Option<i64> = c
+                    .prepare_cached("SELECT id FROM topics WHERE name = ?")?
+                    .query_row([&*place.topic], |r| r.get(0))
+                    .optional()?;
+                id.map(|id| member::read(c, id, &place, from, max_records, max_bytes)).transpose()
+            })
+            .await?;
+        records.ok_or_else(|| TransportError::NoTopic(at.topic.to_string()))
     }
 
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64, String)>> {

@@ -13,7 +13,7 @@ const VERSION: i64 = 1;
 /// `PRAGMA application_id`: "Tide".
 const APPLICATION: i64 = 0x5469_6465;
 /// How long a statement waits for a lock another process holds.
-const BUSY: Duration = Duration::from_secs(10);
+pub const BUSY: Duration = Duration::from_secs(10);
 
 const TABLES: &str = "
 CREATE TABLE topics(
@@ -61,14 +61,14 @@ pub fn offset_of(id: i64) -> i64 {
 }
 
 /// Opens the file for writing, creating it and its tables if it is new.
-pub fn open(path: &Path) -> Result<Connection> {
+pub fn open(path: &Path, busy: Duration) -> Result<Connection> {
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir)
             .map_err(|e| TransportError::Fatal(format!("cannot create the folder {}: {e}", dir.display())))?;
     }
     let fail = |e: rusqlite::Error| explain(&e, path);
     let mut c = Connection::open(path).map_err(fail)?;
-    c.busy_timeout(BUSY).map_err(fail)?;
+    c.busy_timeout(busy).map_err(fail)?;
     let application: i64 = c.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(fail)?;
     let version: i64 = c.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
     let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
@@ -132,8 +132,7 @@ pub fn explain(e: &rusqlite::Error, path: &Path) -> TransportError {
             "the disk that holds {file} is full: free some space, and the work goes on by itself"
         )),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => TransportError::Unavailable(format!(
-            "{file} has been locked by another process for {} s: end that process (a backup or an sqlite3 shell with an open transaction?)",
-            BUSY.as_secs()
+            "{file} is kept locked by another process: end that process (a backup or an sqlite3 shell with an open transaction?)"
         )),
         Some(ErrorCode::NotADatabase) => TransportError::Fatal(format!(
             "{file} is not a SQLite database; choose another folder with --data or remove the file"
