@@ -43,7 +43,7 @@ CREATE VIEW log AS SELECT
   CAST(r.key AS TEXT) AS key, r.headers AS headers, r.codec AS codec, length(r.value) AS bytes, r.value AS value
   FROM records r JOIN topics t ON t.id = r.id >> 52;
 CREATE VIEW lag AS SELECT
-  g.group_name AS group_name, t.name AS topic, p.partition AS partition, p.next_offset AS next_offset,
+  s.group_name AS group_name, t.name AS topic, p.partition AS partition, p.next_offset AS next_offset,
   coalesce(g.base, p.start_offset) AS base, p.next_offset - coalesce(g.base, p.start_offset) AS lag
   FROM partitions p JOIN topics t ON t.id = p.topic_id
   JOIN subscriptions s ON s.topic_id = p.topic_id
