@@ -69,9 +69,10 @@ pub fn open(path: &Path, busy: Duration) -> Result<Connection> {
     let fail = |e: rusqlite::Error| explain(&e, path);
     let mut c = Connection::open(path).map_err(fail)?;
     c.busy_timeout(busy).map_err(fail)?;
+    // First: another process may be creating them, and does so in one transaction with the ids read next.
+    let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
     let application: i64 = c.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(fail)?;
     let version: i64 = c.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
-    let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
     if tables > 0 && application != APPLICATION {
         return Err(TransportError::Fatal(format!(
             "{} is a database of something else; choose another folder with --data",
