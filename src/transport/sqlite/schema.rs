@@ -1,7 +1,7 @@
 //! The file: tables, version, settings, and SQLite's errors in words.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 
@@ -14,6 +14,8 @@ const VERSION: i64 = 1;
 const APPLICATION: i64 = 0x5469_6465;
 /// How long a statement waits for a lock another process holds.
 pub const BUSY: Duration = Duration::from_secs(10);
+/// Pause between two attempts to open.
+const RETRY: Duration = Duration::from_millis(20);
 
 const TABLES: &str = "
 CREATE TABLE topics(
@@ -60,8 +62,19 @@ pub fn offset_of(id: i64) -> i64 {
     id & ((1 << 40) - 1)
 }
 
-/// Opens the file for writing, creating it and its tables if it is new.
+/// Opens the file for writing, creating it and its tables if it is new. Waits up to `busy` for a lock.
 pub fn open(path: &Path, busy: Duration) -> Result<Connection> {
+    let until = Instant::now() + busy;
+    loop {
+        match try_open(path, busy) {
+            // Turning on WAL does not wait by itself while another process creates the file.
+            Err(TransportError::Unavailable(_)) if Instant::now() < until => std::thread::sleep(RETRY),
+            opened => return opened,
+        }
+    }
+}
+
+fn try_open(path: &Path, busy: Duration) -> Result<Connection> {
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir)
             .map_err(|e| TransportError::Fatal(format!("cannot create the folder {}: {e}", dir.display())))?;
