@@ -10,110 +10,19 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{PATIENCE, SqliteLog, eventually, read_all};
+use common::engine::{DELAYS, LIMITS, Working, create, events, full, page, stage};
+use common::{Log, PATIENCE, SqliteLog, eventually, read_all};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tidemill::engine::attempt::Handler;
-use tidemill::engine::route::Router;
-use tidemill::engine::{Ctx, Limits, Outcome, Runner, Stage};
-use tidemill::record::codec::{self, CodecError};
+use tidemill::engine::{Limits, Outcome};
+use tidemill::record::codec;
 use tidemill::record::headers::{ATTEMPT, TASK};
-use tidemill::record::{
-    Body, DropReason, FailureClass, Headers, OutcomeKind, Page, Record, StatusEvent, UrlTask, letter, now_ms,
-};
-use tidemill::telemetry::StageMetrics;
-use tidemill::topology::{self, Names, StageName, Topic};
+use tidemill::record::{DropReason, FailureClass, Headers, OutcomeKind, Page, StatusEvent, letter, now_ms};
+use tidemill::topology::{self, StageName, Topic};
 use tidemill::transport::{
     Batch, Bounds, Committed, Event, Incoming, Member, Outgoing, Result, TopicPartition, Transport,
 };
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-/// A ladder that a test can wait for.
-const DELAYS: &[Duration] = &[Duration::from_millis(60), Duration::from_millis(120), Duration::from_millis(240)];
-const LIMITS: Limits = Limits {
-    in_flight: 200,
-    in_flight_bytes: 16 << 20,
-    deadline: Duration::from_millis(400),
-    commit_interval: Duration::from_millis(15),
-    grace: Duration::from_secs(5),
-};
-
-/// What a test's stage does with a URL.
-type Act = dyn Fn(&str, &Ctx) -> BoxFuture<'static, Outcome> + Send + Sync;
-
-/// A fetch stage of a test.
-struct Scripted(Box<Act>);
-
-#[async_trait]
-impl Stage for Scripted {
-    type Task = UrlTask;
-    fn name(&self) -> StageName {
-        StageName::Fetch
-    }
-    fn decode(&self, value: &[u8]) -> std::result::Result<UrlTask, CodecError> {
-        UrlTask::decode(value)
-    }
-    fn url<'a>(&self, task: &'a UrlTask) -> &'a str {
-        &task.url
-    }
-    async fn handle(&self, task: UrlTask, ctx: &Ctx) -> Outcome {
-        (self.0)(&task.url, ctx).await
-    }
-}
-
-fn stage(act: impl Fn(&str, &Ctx) -> BoxFuture<'static, Outcome> + Send + Sync + 'static) -> Arc<dyn Handler> {
-    Arc::new(Scripted(Box::new(act)))
-}
-
-fn names() -> Names {
-    Names::new("t.")
-}
-
-fn runner(handler: &Arc<dyn Handler>, limits: Limits) -> Runner {
-    Runner {
-        handler: Arc::clone(handler),
-        router: Router { def: topology::stage(StageName::Fetch), names: names(), delays: DELAYS },
-        limits,
-        metrics: StageMetrics::new(StageName::Fetch),
-    }
-}
-
-/// A runner at work, as a process of its own.
-struct Working {
-    stop: CancellationToken,
-    task: JoinHandle<Result<()>>,
-}
-
-impl Working {
-    fn start(log: Arc<dyn Transport>, handler: &Arc<dyn Handler>, limits: Limits) -> Working {
-        let (runner, stop) = (runner(handler, limits), CancellationToken::new());
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move { runner.run(&*log, stopped).await });
-        Working { stop, task }
-    }
-
-    /// SIGTERM.
-    async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
-    }
-
-    /// As good as kill -9: no commit, no leave, and its log handle is gone with it.
-    async fn crash(self) {
-        self.task.abort();
-        let _cancelled = self.task.await;
-    }
-}
-
-fn full(topic: &str) -> String {
-    names().full(topic)
-}
-
-async fn create(log: &dyn Transport) {
-    let prefixed = |t: Topic| Topic { name: full(&t.name), ..t };
-    log.create_topics(&topology::topics().into_iter().map(prefixed).collect::<Vec<_>>()).await.unwrap();
-}
 
 /// A URL task; keys spread over the partitions.
 fn input(topic: &str, i: usize, url: &str) -> Outgoing {
@@ -126,27 +35,6 @@ fn input(topic: &str, i: usize, url: &str) -> Outgoing {
         value: Bytes::from(url.to_owned()),
         headers,
     }
-}
-
-fn page(url: &str) -> Record {
-    Record::Page(Box::new(Page {
-        id: url.to_owned(),
-        url: url.to_owned(),
-        final_url: url.to_owned(),
-        fetched_at: 0,
-        status: 200,
-        headers: vec![],
-        content_type: "text/html".into(),
-        charset: None,
-        body: Body { inline: Some(vec![]), blob: None, length: 0 },
-        hops: vec![],
-        attrs: BTreeMap::new(),
-    }))
-}
-
-async fn events(log: &dyn Transport) -> Vec<StatusEvent> {
-    let status = read_all(log, &full(topology::STATUS)).await;
-    status.iter().map(|r| codec::decode(&r.value).unwrap()).collect()
 }
 
 /// Ended for this stage: handed on, or its way is over.
@@ -169,8 +57,8 @@ fn everything() -> Arc<dyn Handler> {
         let (url, attempt, now) = (url.to_owned(), ctx.meta.attempt, now_ms());
         let parked = ctx.slot().is_some();
         async move {
-            let n = url.len() as u64 % 3 + url.bytes().last().map_or(0, u64::from) % 7;
-            tokio::time::sleep(Duration::from_millis(n)).await;
+            // Out of order, and long enough that a crash finds many in progress.
+            tokio::time::sleep(Duration::from_millis(rand::random_range(0..60))).await;
             match url.split('/').nth(3).unwrap_or_default() {
                 "emit" => Outcome::Emit(vec![page(&url)]),
                 "two" => Outcome::Emit(vec![page(&url), page(&format!("{url}#2"))]),
@@ -281,30 +169,43 @@ async fn waits_are_as_long_as_the_ladder_says(log: &dyn Transport) {
     }
 }
 
-async fn submit(log: &dyn Transport, count: usize) -> BTreeMap<String, String> {
-    let mut inputs = BTreeMap::new();
-    let mut records = vec![];
+/// Inputs of every kind on every lane, and what is expected of them.
+fn inputs(count: usize) -> (Vec<Outgoing>, BTreeMap<String, String>) {
+    let (mut records, mut urls) = (vec![], BTreeMap::new());
     for i in 0..count {
         // A deadline costs 0.4 s four times over, so there are few.
         let kind = if i % 101 == 50 { "deadline" } else { KINDS[i % KINDS.len()] };
         let url = format!("http://host/{kind}/{i}");
-        let topic = topology::stage(StageName::Fetch).inputs[i % 3].topic;
-        records.push(input(topic, i, &url));
-        inputs.insert(format!("task-{i}"), url);
+        records.push(input(topology::stage(StageName::Fetch).inputs[i % 3].topic, i, &url));
+        urls.insert(format!("task-{i}"), url);
     }
-    for chunk in records.chunks(500) {
-        log.append(chunk.to_vec()).await.unwrap();
-    }
-    inputs
+    (records, urls)
 }
 
-/// Runners come, stop and crash at random for some seconds; the last ones finish the work. Returns the crashes.
-async fn chaos(open: impl Fn() -> Arc<dyn Transport>, log: &dyn Transport, inputs: usize) -> usize {
+/// Runners come, stop and crash at random for some seconds, and at times all of them look dead to the next, which takes
+/// over while they still work; the last ones finish. Returns the crashes.
+async fn chaos(file: &SqliteLog, open: impl Fn() -> Arc<dyn Transport>, inputs: Vec<Outgoing>) -> usize {
+    let (log, count) = (file.handle(), inputs.len());
+    let feed = Arc::clone(&log);
+    // Work comes as long as there are crashes.
+    let feeding = tokio::spawn(async move {
+        for chunk in inputs.chunks(40) {
+            feed.append(chunk.to_vec()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
     let handler = everything();
     let mut working = vec![Working::start(open(), &handler, LIMITS), Working::start(open(), &handler, LIMITS)];
-    let (mut crashes, until) = (0, Instant::now() + Duration::from_secs(4));
-    while Instant::now() < until {
+    let mut crashes = 0;
+    while !feeding.is_finished() {
+        let zombies = if rand::random_ratio(1, 3) { Some(file.stall_members().await) } else { None };
+        if zombies.is_some() {
+            working.push(Working::start(open(), &handler, LIMITS));
+        }
         tokio::time::sleep(Duration::from_millis(rand::random_range(30..350))).await;
+        if working.len() > 4 {
+            working.swap_remove(0).stop().await;
+        }
         let which = rand::random_range(0..working.len());
         let one = working.swap_remove(which);
         if rand::random_ratio(3, 4) {
@@ -314,8 +215,9 @@ async fn chaos(open: impl Fn() -> Arc<dyn Transport>, log: &dyn Transport, input
             one.stop().await;
         }
         working.push(Working::start(open(), &handler, LIMITS));
+        drop(zombies);
     }
-    ended(log, inputs).await;
+    ended(&*log, count).await;
     for w in working {
         w.stop().await;
     }
@@ -327,9 +229,9 @@ async fn whatever_happens_each_input_ends_once() {
     let file = SqliteLog::new();
     let log = file.handle();
     create(&*log).await;
-    let inputs = submit(&*log, 3_000).await;
-    let crashes = chaos(|| file.handle(), &*log, inputs.len()).await;
-    assert!(crashes > 3, "only {crashes} crashes");
+    let (records, inputs) = inputs(3_000);
+    let crashes = chaos(&file, || file.handle(), records).await;
+    assert!(crashes >= 3, "only {crashes} crashes");
     let wrong = audit(&*log, &inputs).await;
     assert!(wrong.is_empty(), "{} of {} are wrong: {:#?}", wrong.len(), inputs.len(), &wrong[..wrong.len().min(10)]);
     waits_are_as_long_as_the_ladder_says(&*log).await;
@@ -436,11 +338,11 @@ async fn without_the_map_the_ledger_shows_repeats() {
     let file = SqliteLog::new();
     let log = file.handle();
     create(&*log).await;
-    let inputs = submit(&*log, 3_000).await;
+    let (records, inputs) = inputs(3_000);
     let open = || -> Arc<dyn Transport> {
         Arc::new(Spoiled { inner: file.handle(), forget_maps: true, full: Arc::default() })
     };
-    chaos(open, &*log, inputs.len()).await;
+    chaos(&file, open, records).await;
     let wrong = audit(&*log, &inputs).await;
     assert!(!wrong.is_empty(), "crashes without a map went unnoticed");
 }
@@ -452,7 +354,8 @@ async fn work_goes_on_by_itself_once_the_disk_has_space_again() {
     create(&*log).await;
     let full_disk = Arc::new(AtomicBool::new(false));
     let spoiled = Spoiled { inner: file.handle(), forget_maps: false, full: Arc::clone(&full_disk) };
-    let inputs = submit(&*log, 1_000).await;
+    let (records, inputs) = inputs(1_000);
+    log.append(records).await.unwrap();
     let working = Working::start(Arc::new(spoiled), &everything(), LIMITS);
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,6 +1,8 @@
 //! What the test binaries share: logs on fresh state, and a group member that is easy to drive.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod engine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
