@@ -15,6 +15,7 @@
 //! `pipeline` is the one place that puts them together. `docs/architecture.md` walks through it.
 
 pub mod engine;
+pub mod jobs;
 pub mod record;
 pub mod telemetry;
 pub mod topology;

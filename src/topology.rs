@@ -32,6 +32,8 @@ pub const ENRICHED: &str = "enriched";
 pub const STATUS: &str = "status";
 /// Topic of replay markers: key `topic/partition/offset` of the letter.
 pub const REPLAYS: &str = "replays";
+/// Topic of jobs: key job id, the last record of a key counts.
+pub const JOBS: &str = "jobs";
 /// Retry topics a stage has, whatever the ladder.
 pub const TIERS: usize = 4;
 /// Partitions of every topic a stage reads. They are equal so that one member owns a host in all of them.
@@ -320,6 +322,11 @@ pub fn topics() -> Vec<Topic> {
         cleanup: Cleanup::Compact,
         retention_ms: -1,
         ..topic(REPLAYS, -1, MIB, "which dead letters were replayed (JSON); key: topic/partition/offset of the letter")
+    });
+    all.push(Topic {
+        cleanup: Cleanup::Compact,
+        retention_ms: -1,
+        ..topic(JOBS, -1, MIB, "jobs and how many URLs of each are submitted (JSON); key: job id")
     });
     all
 }
