@@ -14,6 +14,7 @@
 //! `topology` is that picture as data, `engine` runs a stage over a `transport`, the stages are rooms of their own, and
 //! `pipeline` is the one place that puts them together. `docs/architecture.md` walks through it.
 
+pub mod dlq;
 pub mod engine;
 pub mod jobs;
 pub mod record;
