@@ -14,9 +14,9 @@ use tidemill::jobs::{self, JobError, Lane, NewJob, Submitted, Tracker};
 use tidemill::record::headers::{JOB, TASK, TRACEPARENT, URL};
 use tidemill::record::{FailureClass, OutcomeKind, UrlTask};
 use tidemill::topology;
-use tidemill::transport::TransportError;
 use tidemill::transport::partitioner::partition;
-use tidemill::transport::tail::{From, Tail};
+use tidemill::transport::tail::{From, Range, Tail};
+use tidemill::transport::{TopicPartition, TransportError};
 
 fn new(id: &str, lane: Lane) -> NewJob {
     NewJob { id: id.into(), source: "urls.txt".into(), lane }
@@ -220,6 +220,11 @@ async fn a_tail_misses_nothing_and_sleeps_when_there_is_nothing() {
     let mut later = Tail::new(&*log, &topic, From::Offsets(offsets)).await.unwrap();
     let batch = later.poll(&*log).await.unwrap().unwrap();
     assert_eq!(batch.iter().map(common::text).collect::<Vec<_>>(), ["later"]);
+    // A range ends where it was told, however the log grows meanwhile.
+    let mut range = Range::new(TopicPartition::new(topic.as_str(), 0), 1, 3);
+    let batch = range.next(&*log).await.unwrap().unwrap();
+    assert_eq!(batch.iter().map(|r| r.offset).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(range.next(&*log).await.unwrap(), None);
     let mut early = Tail::new(&*log, &topic, From::Start).await.unwrap();
     file.plain().execute("UPDATE records SET timestamp = 0", []).unwrap();
     log.sweep().await.unwrap();
