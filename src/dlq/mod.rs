@@ -27,7 +27,8 @@ pub struct Listing {
     pub matched: u64,
 }
 
-/// The newest letters that a filter lets through. Holds `limit` letters and the replay markers.
+/// The newest letters that a filter lets through. Holds `limit` letters whole, and the replay
+/// markers.
 pub async fn list(transport: &dyn Transport, names: &Names, filter: &Filter, limit: usize) -> Result<Listing> {
     let mut scan = Scan::start(transport, names, filter).await?;
     let (mut newest, mut matched) = (BTreeMap::new(), 0);

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::{self, Input, Names, StageName};
+use crate::topology::{self, Names};
 use crate::transport::partitioner::partition;
 use crate::transport::tail::{From, Range, Tail};
 use crate::transport::{Incoming, Result, TopicPartition, Transport};
@@ -45,12 +45,6 @@ impl Lane {
             Lane::Normal => topology::URLS,
             Lane::Bulk => topology::URLS_BULK,
         }
-    }
-
-    /// Share of admissions while all lanes have work.
-    pub fn weight(self) -> u32 {
-        let inputs: &[Input] = topology::stage(StageName::Fetch).inputs;
-        inputs.iter().find(|i| i.topic == self.topic()).map_or(1, |i| i.weight)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::{Incoming, Result, TopicPartition, Transport};
+use super::{Bounds, Incoming, Result, TopicPartition, Transport};
 
 /// Records and bytes read at a time.
 const READ_RECORDS: usize = 1_000;
@@ -29,6 +29,8 @@ pub enum From {
 pub struct Tail {
     topic: std::sync::Arc<str>,
     next: BTreeMap<i32, i64>,
+    /// As last asked for.
+    bounds: Vec<Bounds>,
     /// Partition looked at last, so that a busy one does not starve the others.
     last: i32,
 }
@@ -36,13 +38,14 @@ pub struct Tail {
 impl Tail {
     /// A tail of a topic (full name).
     pub async fn new(transport: &dyn Transport, topic: &str, from: From) -> Result<Tail> {
-        let start = |b: &super::Bounds| match &from {
+        let start = |b: &Bounds| match &from {
             From::Start => b.start,
             From::End => b.end,
             From::Offsets(o) => o.get(&b.partition).copied().unwrap_or(b.start),
         };
-        let next = transport.bounds(topic).await?.iter().map(|b| (b.partition, start(b))).collect();
-        Ok(Tail { topic: topic.into(), next, last: -1 })
+        let bounds = transport.bounds(topic).await?;
+        let next = bounds.iter().map(|b| (b.partition, start(b))).collect();
+        Ok(Tail { topic: topic.into(), next, bounds, last: -1 })
     }
 
     /// Next offset to read, by partition.
@@ -68,9 +71,18 @@ impl Tail {
 
     /// The next batch, all of one partition; None when all that the log has by now was read.
     pub async fn poll(&mut self, transport: &dyn Transport) -> Result<Option<Vec<Incoming>>> {
-        let mut bounds = transport.bounds(&self.topic).await?;
-        bounds.sort_by_key(|b| (b.partition <= self.last, b.partition));
-        for b in bounds {
+        if let Some(batch) = self.read(transport).await? {
+            return Ok(Some(batch));
+        }
+        // The ends are asked for only when the known ones are reached: for a broker that is a call a partition.
+        self.bounds = transport.bounds(&self.topic).await?;
+        self.read(transport).await
+    }
+
+    /// Reads within the known bounds.
+    async fn read(&mut self, transport: &dyn Transport) -> Result<Option<Vec<Incoming>>> {
+        self.bounds.sort_by_key(|b| (b.partition <= self.last, b.partition));
+        for b in &self.bounds {
             // Records may have been deleted by age in the meantime.
             let from = self.next.get(&b.partition).copied().unwrap_or(b.start).max(b.start);
             if from >= b.end {
