@@ -112,7 +112,7 @@ async fn ours(dir: &Path, records: usize, bytes: usize, slow: Option<Duration>) 
     let seen = Arc::new(AtomicUsize::new(0));
     let runner = Runner {
         handler: Arc::new(Pass { slow, seen }),
-        router: Router { def: &HOP, names: Names::new(""), ladder: Ladder::Quick },
+        router: Router { def: &HOP, names: Names::new(""), delays: Ladder::Quick.delays() },
         limits: Limits {
             in_flight: 8192,
             in_flight_bytes: 256 << 20,
@@ -146,7 +146,9 @@ async fn bare(dir: &Path, records: usize, bytes: usize) -> (f64, f64) {
     let path = dir.join(format!("bare-{bytes}.db"));
     fill(&Sqlite::open(&path).unwrap(), records, bytes).await;
     let mut c = Connection::open(&path).unwrap();
-    for (name, value) in [("journal_mode", "WAL"), ("synchronous", "FULL"), ("wal_autocheckpoint", "2000"), ("cache_size", "-8192")] {
+    for (name, value) in
+        [("journal_mode", "WAL"), ("synchronous", "FULL"), ("wal_autocheckpoint", "2000"), ("cache_size", "-8192")]
+    {
         c.pragma_update(None, name, value).unwrap();
     }
     let id = |name: &str| c.query_row("SELECT id FROM topics WHERE name = ?", [name], |r| r.get::<_, i64>(0)).unwrap();
@@ -163,7 +165,9 @@ async fn bare(dir: &Path, records: usize, bytes: usize) -> (f64, f64) {
                 .prepare_cached("SELECT id, timestamp, key, headers, codec, value FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 86")
                 .unwrap();
             let mut write = tx
-                .prepare_cached("INSERT INTO records(id, timestamp, key, headers, codec, value) VALUES (?, ?, ?, ?, ?, ?)")
+                .prepare_cached(
+                    "INSERT INTO records(id, timestamp, key, headers, codec, value) VALUES (?, ?, ?, ?, ?, ?)",
+                )
                 .unwrap();
             for p in 0..12i64 {
                 let low = urls << 52 | p << 40;
@@ -205,7 +209,10 @@ async fn main() {
             std::fs::create_dir_all(&dir).unwrap();
             let (b, b_cpu) = bare(&dir, records, bytes).await;
             let (o, o_cpu) = ours(&dir, records, bytes, None).await;
-            println!("{bytes:>6} B  bare {b:>8.0}/s {b_cpu:>6.1} µs   hop {o:>8.0}/s {o_cpu:>6.1} µs   ratio {:.2}", o / b);
+            println!(
+                "{bytes:>6} B  bare {b:>8.0}/s {b_cpu:>6.1} µs   hop {o:>8.0}/s {o_cpu:>6.1} µs   ratio {:.2}",
+                o / b
+            );
             ratios.push(o / b);
             std::fs::remove_dir_all(&dir).unwrap();
         }

@@ -319,7 +319,7 @@ pub fn topics() -> Vec<Topic> {
     }
     all.push(topic(STATUS, 7 * DAY, MIB, "one event a step (schemas/status_event.avsc); key: task id"));
     for (name, carries) in [
-        (JOBS, "jobs and how many of their URLs are on the log (JSON); key: job id"),
+        (JOBS, "jobs and how many URLs of each are submitted (JSON); key: job id"),
         (REPLAYS, "which dead letters were replayed (JSON); key: topic/partition/offset of the letter"),
     ] {
         all.push(Topic { cleanup: Cleanup::Compact, ..topic(name, -1, MIB, carries) });

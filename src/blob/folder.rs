@@ -34,12 +34,21 @@ impl Folder {
     /// Opens or creates the folder.
     pub fn open(root: &Path) -> Result<Folder> {
         let folder = Folder { root: root.into() };
-        for dir in [root.join("sha256"), root.join("tmp")] {
-            fs::create_dir_all(&dir).map_err(|e| folder.failed(&e))?;
-        }
-        folder.lock_file().map_err(|e| folder.failed(&e))?;
-        sync(root).map_err(|e| folder.failed(&e))?;
+        folder.make().map_err(|e| folder.failed(&e))?;
         Ok(folder)
+    }
+
+    /// All folders at once and synced, so that a put has but one to sync.
+    fn make(&self) -> io::Result<()> {
+        let places = self.root.join("sha256");
+        fs::create_dir_all(self.root.join("tmp"))?;
+        for byte in 0..=u8::MAX {
+            fs::create_dir_all(places.join(format!("{byte:02x}")))?;
+        }
+        self.lock_file()?;
+        sync(&places)?;
+        sync(&self.root)?;
+        sync(parent(&self.root))
     }
 
     fn failed(&self, e: &io::Error) -> BlobError {
@@ -75,18 +84,13 @@ impl Folder {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        let dir = parent(place);
-        if !dir.is_dir() {
-            fs::create_dir_all(dir)?;
-            sync(parent(dir))?;
-        }
         let temporary = self.root.join("tmp").join(uuid::Uuid::now_v7().simple().to_string());
         let written = compress(bytes, &temporary).and_then(|()| fs::rename(&temporary, place));
         if let Err(e) = written {
             let _the_sweep_takes_it = fs::remove_file(&temporary);
             return Err(e);
         }
-        sync(dir)
+        sync(parent(place))
     }
 
     fn read(&self, key: &str) -> Result<Bytes> {
@@ -174,7 +178,6 @@ fn compress(bytes: &[u8], to: &Path) -> io::Result<()> {
     let mut encoder = zstd::stream::Encoder::new(File::create_new(to)?, LEVEL)?;
     encoder.set_pledged_src_size(Some(bytes.len() as u64))?;
     encoder.include_contentsize(true)?;
-    encoder.include_checksum(false)?;
     encoder.write_all(bytes)?;
     encoder.finish()?.sync_all()
 }
@@ -191,9 +194,9 @@ fn decompress(mut file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A place always has a folder; the root of the file system is its own.
+/// The folder that a path is in.
 fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn sync(dir: &Path) -> io::Result<()> {

@@ -11,11 +11,11 @@ use super::run::{Options, finish};
 use super::{Exit, format, search};
 use crate::config::Config;
 use crate::demo::{Expectation, Site};
-use crate::jobs::explain::each;
 use crate::pipeline::{open_index, open_log};
-use crate::record::{OutcomeKind, StatusEvent};
+use crate::record::{OutcomeKind, StatusEvent, codec};
 use crate::sink::{Query, Search};
 use crate::topology::{Ladder, STATUS, StageName};
+use crate::transport::tail::{From, Tail};
 
 /// What is searched for at the end.
 const QUERY: &str = "market OR mercado OR Markt";
@@ -77,12 +77,11 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     // The n-th URL is the task <job>-<n>.
     let (transport, names) = open_log(&config).await?;
     let mut last: HashMap<String, StatusEvent> = HashMap::new();
-    each(&*transport, &names.full(STATUS), |e| {
-        if e.outcome.is_final() {
-            last.insert(e.task.clone(), e);
-        }
-    })
-    .await?;
+    let mut tail = Tail::new(&*transport, &names.full(STATUS), From::Start).await?;
+    while let Some(batch) = tail.poll(&*transport).await? {
+        let events = batch.iter().filter_map(|r| codec::decode::<StatusEvent>(&r.value).ok());
+        last.extend(events.filter(|e| e.outcome.is_final()).map(|e| (e.task.clone(), e)));
+    }
     let fates: Vec<String> = (1..=targets.len()).map(|n| fate(last.get(&format!("{}-{n}", ran.report.job)))).collect();
     let unexpected = targets.iter().zip(&fates).filter(|(t, f)| !meets(&t.expect, f)).count();
 

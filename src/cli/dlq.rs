@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::{Dlq as Args, LetterFlags};
 use super::{Exit, UsageError, explain, format};
 use crate::config::Config;
-use crate::dlq::{self, Filter, Letter};
+use crate::dlq::{self, Filter, Letter, LetterId};
 use crate::jobs;
 use crate::pipeline::open_log;
 use crate::record::{Headers, time};
@@ -17,8 +17,9 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     let (transport, names) = open_log(&config).await?;
     match args {
         Args::Ls { which, limit, all, json } => {
-            let filter = Filter { replayed: all, ..filter(which) };
-            let letters = dlq::list(&*transport, &names, &filter, limit).await?;
+            let filter = Filter { not_replayed: !all, ..filter(which)? };
+            let listing = dlq::list(&*transport, &names, &filter, limit).await?;
+            let letters = listing.letters;
             if json {
                 format::print_json(&letters.iter().map(|l| as_json(l, false)).collect::<Vec<_>>())?;
                 return Ok(Exit::Done);
@@ -27,19 +28,20 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
             for l in &letters {
                 let f = l.failure.as_ref();
                 t.add_row(vec![
-                    l.id.clone(),
+                    l.id.to_string(),
                     f.map_or("?".into(), |f| f.class.to_string()),
                     f.map_or(String::new(), |f| f.attempts.to_string()),
                     f.map_or(String::new(), |f| time(f.at)),
-                    l.fingerprint().to_owned(),
-                    format::cut(l.url(), 60),
+                    l.fingerprint().unwrap_or_default().to_owned(),
+                    format::cut(&l.url().unwrap_or_default(), 60),
                     format::cut(f.map_or("", |f| &f.message), 80),
                 ]);
             }
             format::print_table(&t);
-            println!("\n{} dead letters{}", letters.len(), if letters.len() == limit { " (more with -n)" } else { "" });
+            println!("\n{} of {} dead letters", letters.len(), listing.matched);
         }
         Args::Show { id, json } => {
+            let id: LetterId = id.parse().map_err(UsageError)?;
             let Some(letter) = dlq::show(&*transport, &names, &id).await? else {
                 anyhow::bail!("there is no letter {id}; `tidemill dlq ls` shows those there are");
             };
@@ -48,51 +50,43 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
                 return Ok(Exit::Done);
             }
             show(&letter);
-            let history = jobs::explain(&*transport, &names, letter.url()).await?;
+            let history = jobs::explain(&*transport, &names, &letter.url().unwrap_or_default()).await?;
             println!("history");
             explain::print(&history);
         }
         Args::Replay { which, all, dry_run, json } => {
-            let filter = filter(which);
-            let any = !filter.ids.is_empty()
-                || filter.stage.is_some()
-                || filter.class.is_some()
-                || filter.host.is_some()
-                || filter.fingerprint.is_some();
-            if !any && !all {
-                return Err(UsageError(
-                    "say which letters (ids, --stage, --class, --host, --fingerprint), or --all".into(),
-                )
-                .into());
+            let filter = filter(which)?;
+            if filter == Filter::default() && !all {
+                let fix = "say which letters (ids, --stage, --class, --host, --fingerprint), or --all";
+                return Err(UsageError(fix.into()).into());
             }
-            let report = dlq::replay(&*transport, &names, &filter, dry_run).await?;
+            let run = uuid::Uuid::now_v7().simple().to_string();
+            let report = dlq::replay(&*transport, &names, &filter, &run, dry_run).await?;
             if json {
-                format::print_json(&report)?;
+                format::print_json(&json!({
+                    "run": run, "dry_run": dry_run, "matched": report.matched, "already": report.already,
+                    "replayed": report.replayed, "to": report.to,
+                }))?;
                 return Ok(Exit::Done);
             }
             for (topic, count) in &report.to {
                 println!("{count:>8}  {topic}");
             }
-            let done = if report.dry_run { "would be replayed" } else { "replayed" };
-            println!("{} dead letters {done}, run {}", report.replayed, report.run);
+            let done = if dry_run { "would be replayed".to_owned() } else { format!("replayed, run {run}") };
+            println!("{} dead letters {done}; {} had been replayed before", report.replayed, report.already);
         }
     }
     Ok(Exit::Done)
 }
 
-fn filter(which: LetterFlags) -> Filter {
-    Filter {
-        ids: which.ids,
-        stage: which.stage,
-        class: which.class,
-        host: which.host,
-        fingerprint: which.fingerprint,
-        replayed: false,
-    }
+fn filter(which: LetterFlags) -> Result<Filter> {
+    let ids = which.ids.iter().map(|id| id.parse()).collect::<Result<_, String>>().map_err(UsageError)?;
+    let LetterFlags { stage, class, host, fingerprint, .. } = which;
+    Ok(Filter { ids, stage, class, host, fingerprint, ..Filter::default() })
 }
 
 fn show(l: &Letter) {
-    println!("letter    {}{}", l.id, if l.replayed { "  (replayed)" } else { "" });
+    println!("letter    {}{}", l.id, if l.replayed.is_some() { "  (replayed)" } else { "" });
     if let Some(f) = &l.failure {
         println!("failure   {}: {}", f.class, f.message);
         println!("attempts  {}, given up by {} at {}", f.attempts, f.stage, time(f.at));
@@ -109,7 +103,8 @@ fn show(l: &Letter) {
 fn as_json(l: &Letter, whole: bool) -> Value {
     let f = l.failure.as_ref();
     let mut v = json!({
-        "id": l.id, "stage": l.stage, "url": l.url(), "fingerprint": l.fingerprint(), "replayed": l.replayed,
+        "id": l.id.to_string(), "stage": l.stage, "url": l.url(), "fingerprint": l.fingerprint(),
+        "replayed": l.replayed.as_ref().map(|r| &r.run),
         "class": f.map(|f| f.class.as_str()), "message": f.map(|f| &f.message), "attempts": f.map(|f| f.attempts), "at": f.map(|f| f.at),
     });
     if whole {

@@ -3,11 +3,12 @@
 use anyhow::Result;
 
 use super::args::Explain as Args;
+use super::report::outcome_name;
 use super::{Exit, format};
 use crate::config::Config;
 use crate::jobs;
 use crate::pipeline::open_log;
-use crate::record::{OutcomeKind, StatusEvent, time};
+use crate::record::{StatusEvent, time};
 
 /// Prints every step of every task that touched the URL.
 pub async fn run(args: Args, config: Config) -> Result<Exit> {
@@ -25,16 +26,15 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
 
 /// Steps for people, a block a task.
 pub fn print(events: &[StatusEvent]) {
+    let mut events: Vec<&StatusEvent> = events.iter().collect();
+    events.sort_by(|a, b| (&a.task, a.at).cmp(&(&b.task, b.at)));
     let mut task = "";
     for e in events {
         if e.task != task {
             task = &e.task;
             println!("task {task}{}", e.job.as_ref().map(|j| format!("  job {j}")).unwrap_or_default());
         }
-        let what = match (e.outcome, e.stage.as_str()) {
-            (OutcomeKind::Done, "index") => "indexed",
-            (o, _) => o.as_str(),
-        };
+        let what = outcome_name(e.outcome, &e.stage);
         let mut line = format!("  {}  {:<8} {what:<13}", time(e.at), e.stage);
         if let Some(class) = &e.class {
             line.push_str(&format!(" {class}"));

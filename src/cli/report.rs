@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use comfy_table::CellAlignment;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use super::format;
 use crate::jobs::Progress;
@@ -17,7 +18,7 @@ pub struct Report {
     /// URLs of the job.
     pub submitted: u64,
     /// URLs whose way has ended.
-    pub finished: i64,
+    pub finished: u64,
     /// Documents that reached the index.
     pub indexed: u64,
     /// Records that rest in the dead letters.
@@ -25,6 +26,7 @@ pub struct Report {
     /// Length of this run, s.
     pub seconds: f64,
     /// Events by stage, outcome and class; times by stage.
+    #[serde(flatten, serialize_with = "events_and_times")]
     pub progress: Progress,
 }
 
@@ -35,10 +37,8 @@ impl Report {
             job,
             submitted,
             finished: progress.finished,
-            indexed: progress.indexed(),
-            dead_letters: progress
-                .count(OutcomeKind::DeadLettered)
-                .saturating_sub(progress.count(OutcomeKind::Replayed)),
+            indexed: indexed(&progress),
+            dead_letters: progress.count(OutcomeKind::DeadLettered),
             seconds: ran.as_secs_f64(),
             progress,
         }
@@ -47,27 +47,26 @@ impl Report {
     /// For people, on stdout.
     pub fn print(&self) {
         let mut outcomes = format::table(&["outcome", "class", "stage", "records"]);
-        for ((stage, outcome, class), count) in &self.progress.outcomes {
-            // What was handed on appears where its way ended.
-            if *outcome != OutcomeKind::Emitted {
-                let name = if *outcome == OutcomeKind::Done && stage == "index" { "indexed" } else { outcome.as_str() };
-                outcomes.add_row(vec![name.to_owned(), class.clone(), stage.clone(), count.to_string()]);
-            }
+        // What was handed on appears where its way ended.
+        for (seen, count) in self.progress.by_outcome.iter().filter(|(s, _)| s.outcome != OutcomeKind::Emitted) {
+            let class = seen.class.clone().unwrap_or_default();
+            let name = outcome_name(seen.outcome, &seen.stage);
+            outcomes.add_row(vec![name.to_owned(), class, seen.stage.clone(), count.to_string()]);
         }
         align_right(&mut outcomes, 3);
         format::print_table(&outcomes);
         println!();
         let mut times = format::table(&["stage", "steps", "mean", "longest", "mean wait", "longest wait"]);
         for stage in ["fetch", "extract", "enrich", "index"] {
-            let Some(t) = self.progress.stages.get(stage) else { continue };
+            let Some(t) = self.progress.by_stage.get(stage) else { continue };
             let n = t.count.max(1) as f64;
             times.add_row(vec![
                 stage.to_owned(),
                 t.count.to_string(),
-                format::millis(t.took_ms / n),
-                format::millis(t.took_max_ms),
-                format::millis(t.waited_ms / n),
-                format::millis(t.waited_max_ms),
+                format::millis(t.took.sum / n),
+                format::millis(t.took.max),
+                format::millis(t.waited.sum / n),
+                format::millis(t.waited.max),
             ]);
         }
         (1..6).for_each(|i| align_right(&mut times, i));
@@ -84,6 +83,37 @@ impl Report {
             self.finished as f64 / self.seconds.max(0.001),
         );
     }
+}
+
+/// The outcome as reports name it: done by the index stage is indexed.
+pub fn outcome_name(outcome: OutcomeKind, stage: &str) -> &'static str {
+    if outcome == OutcomeKind::Done && stage == "index" { "indexed" } else { outcome.as_str() }
+}
+
+/// Documents that reached the index.
+pub fn indexed(p: &Progress) -> u64 {
+    p.by_outcome.iter().filter(|(s, _)| s.stage == "index" && s.outcome == OutcomeKind::Done).map(|(_, n)| n).sum()
+}
+
+fn events_and_times<S: Serializer>(p: &Progress, s: S) -> Result<S::Ok, S::Error> {
+    let outcomes: Vec<_> = p
+        .by_outcome
+        .iter()
+        .map(|(seen, n)| json!({"stage": seen.stage, "outcome": seen.outcome, "class": seen.class, "count": n}))
+        .collect();
+    let mean = |sum: f64, n: u64| sum / n.max(1) as f64;
+    let times: Vec<_> = p
+        .by_stage
+        .iter()
+        .map(|(stage, t)| {
+            json!({
+                "stage": stage, "steps": t.count,
+                "mean_ms": mean(t.took.sum, t.count), "longest_ms": t.took.max,
+                "mean_wait_ms": mean(t.waited.sum, t.count), "longest_wait_ms": t.waited.max,
+            })
+        })
+        .collect();
+    json!({"outcomes": outcomes, "times": times}).serialize(s)
 }
 
 fn align_right(t: &mut comfy_table::Table, column: usize) {

@@ -9,19 +9,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::args::Run as Args;
-use super::report::Report;
+use super::report::{Report, indexed, outcome_name};
 use super::{Exit, UsageError, format, urls};
 use crate::config::Config;
-use crate::jobs::{self, Progress, Submission, Tail, Tracker, submit};
+use crate::jobs::{self, Lane, NewJob, Progress, Tracker, submit};
 use crate::pipeline::Pipeline;
 use crate::record::{OutcomeKind, StatusEvent, codec};
 use crate::server;
-use crate::topology::{Ladder, STATUS, StageName, URLS};
+use crate::topology::{Ladder, STATUS, StageName};
+use crate::transport::tail::{From, Tail};
 
 /// Where /metrics answers while the pipeline stays up.
 const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
 /// How often a run without a terminal says how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(10);
+/// How often the run looks whether it is still running.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs the stages asked for.
 pub async fn run(args: Args, mut config: Config) -> Result<Exit> {
@@ -145,31 +148,23 @@ impl Ran {
 pub async fn finish(config: Config, source: String, urls: Vec<String>, options: Options) -> Result<Ran> {
     let started = Instant::now();
     let mut pipeline = Pipeline::open(config).await?;
-    let digest = urls::digest(&urls);
-    let earlier = if options.fresh { None } else { unfinished(&pipeline, &digest).await? };
-    let resumed = earlier.is_some();
-    let submission = match earlier {
-        Some(job) => {
-            eprintln!("going on with job {} ({} of {} URLs were on the log)", job.id, job.submitted, urls.len());
-            Submission { job, lane: URLS }
-        }
-        None => Submission::new(source, digest, URLS),
-    };
+    let (job, resumed) = job_for(&pipeline, &urls::digest(&urls), options.fresh).await?;
     if let Some(file) = &options.output {
         pipeline.also_write(file, resumed && file.exists())?;
     }
-    let job = submission.job.id.clone();
     let total = urls.len() as u64;
+    let new = NewJob { id: job.clone(), source, lane: Lane::Normal };
     let stop = stop_on_signal();
     let done = CancellationToken::new();
     serve(&pipeline, options.listen, &done).await?;
 
     let pipeline = Arc::new(pipeline);
     let (transport, names) = (Arc::clone(&pipeline.transport), pipeline.names.clone());
+    let tasks: Vec<_> = urls.iter().map(|u| urls::task(u)).collect();
     let submitting = tokio::spawn({
         let (transport, names, stop) = (Arc::clone(&transport), names.clone(), stop.clone());
         async move {
-            let submitted = submit(&*transport, &names, submission, urls).await;
+            let submitted = submit(&*transport, &names, &new, tasks).await;
             if submitted.is_err() {
                 stop.cancel();
             }
@@ -184,27 +179,24 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
 
     let mut watch = Watch::new(total, options.quiet);
     let mut tracker = Tracker::of(&job);
-    let mut tail = Tail::from_start(&*transport, &names.full(STATUS)).await?;
+    let mut tail = Tail::new(&*transport, &names.full(STATUS), From::Start).await?;
     let mut interrupted = false;
     loop {
-        let records = tail.poll(&*transport).await?;
-        let quiet_now = records.is_empty();
-        for event in records.iter().filter_map(|r| codec::decode::<StatusEvent>(&r.value).ok()) {
-            if tracker.add(&event) {
+        let next = tokio::time::timeout(LOOK, tail.next(&*transport)).await;
+        for event in next.unwrap_or(Ok(vec![]))?.iter().filter_map(|r| codec::decode::<StatusEvent>(&r.value).ok()) {
+            if event.job.as_ref() == Some(&job) {
+                tracker.fold(&event);
                 watch.event(&event);
             }
         }
-        let progress = tracker.progress(Some(&job));
+        let progress = tracker.get(&job).cloned().unwrap_or_default();
         watch.progress(&progress);
-        if progress.finished >= i64::try_from(total).unwrap_or(i64::MAX) {
+        if progress.finished >= total {
             break;
         }
         if running.is_finished() {
             interrupted = true;
             break;
-        }
-        if quiet_now {
-            transport.changed(Duration::from_millis(500)).await;
         }
     }
     watch.end();
@@ -215,26 +207,25 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     if interrupted {
         eprintln!("stopped before the end; run the same command again to go on");
     }
-    let report = Report::new(job.clone(), total, tracker.progress(Some(&job)), started.elapsed());
+    let progress = tracker.take(&job).unwrap_or_default();
+    let report = Report::new(job, total, progress, started.elapsed());
     Ok(Ran { report, interrupted })
 }
 
-/// The last job over the same URLs, if it was cut short.
-async fn unfinished(pipeline: &Pipeline, digest: &str) -> Result<Option<jobs::Job>> {
+/// The job for a list of URLs: its last one if that was cut short (true), else the next. Jobs over the same list are
+/// named after its digest and counted.
+async fn job_for(pipeline: &Pipeline, digest: &str, fresh: bool) -> Result<(String, bool)> {
     let (transport, names) = (&*pipeline.transport, &pipeline.names);
-    let Some(job) = jobs::list(transport, names).await?.into_iter().rfind(|j| j.digest == digest) else {
-        return Ok(None);
-    };
-    if !job.complete {
-        return Ok(Some(job));
+    let earlier: Vec<jobs::Job> =
+        jobs::list(transport, names).await?.into_iter().filter(|j| j.id.starts_with(digest)).collect();
+    if let Some(last) = earlier.last().filter(|_| !fresh) {
+        let finished = jobs::progress(transport, names, &last.id).await?.map_or(0, |(_, p)| p.finished);
+        if last.submitted.is_none_or(|total| finished < total) {
+            eprintln!("going on with job {}: {finished} URLs were finished", last.id);
+            return Ok((last.id.clone(), true));
+        }
     }
-    let mut tracker = Tracker::of(&job.id);
-    jobs::explain::each(transport, &names.full(STATUS), |e| {
-        tracker.add(&e);
-    })
-    .await?;
-    let finished = tracker.progress(Some(&job.id)).finished;
-    Ok((finished < i64::try_from(job.submitted).unwrap_or(i64::MAX)).then_some(job))
+    Ok((format!("{digest}.{}", earlier.len() + 1), false))
 }
 
 /// Progress on stderr: a bar on a terminal, else a line now and then; and a line for each outcome.
@@ -245,7 +236,7 @@ struct Watch {
     total: u64,
     started: Instant,
     /// Finished when this process started watching: not its own work, so not in its rate.
-    before: Option<i64>,
+    before: Option<u64>,
     said: Instant,
 }
 
@@ -265,10 +256,7 @@ impl Watch {
         if self.quiet || !ends {
             return;
         }
-        let what = match (e.outcome, e.stage.as_str()) {
-            (OutcomeKind::Done, "index") => "indexed",
-            (o, _) => o.as_str(),
-        };
+        let what = outcome_name(e.outcome, &e.stage);
         let class = e.class.as_deref().unwrap_or("");
         let line = format!("{what:<13} {class:<18} {}", e.url);
         if self.terminal { self.bar.println(line) } else { eprintln!("{line}") }
@@ -276,11 +264,11 @@ impl Watch {
 
     fn progress(&mut self, p: &Progress) {
         let before = *self.before.get_or_insert(p.finished);
-        let rate = (p.finished - before) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        self.bar.set_position(u64::try_from(p.finished).unwrap_or(0));
+        let rate = p.finished.saturating_sub(before) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_position(p.finished);
         let text = format!(
             "{rate:.0} URLs/s  {} indexed, {} dropped, {} dead",
-            p.indexed(),
+            indexed(p),
             p.count(OutcomeKind::Dropped),
             p.count(OutcomeKind::DeadLettered)
         );

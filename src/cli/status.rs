@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::args::Status as Args;
+use super::report::indexed;
 use super::{Exit, format};
 use crate::config::Config;
 use crate::dlq;
@@ -12,21 +13,30 @@ use crate::pipeline::open_log;
 use crate::record::{OutcomeKind, time};
 use crate::topology::{Names, STAGES, STATUS};
 use crate::transport::Transport;
+use crate::transport::tail::{From, Tail};
 
 /// Prints how things stand.
 pub async fn run(args: Args, config: Config) -> Result<Exit> {
     let (transport, names) = open_log(&config).await?;
     let mut tracker = Tracker::all();
-    jobs::explain::each(&*transport, &names.full(STATUS), |e| {
-        tracker.add(&e);
-    })
-    .await?;
+    let mut tail = Tail::new(&*transport, &names.full(STATUS), From::Start).await?;
+    while let Some(batch) = tail.poll(&*transport).await? {
+        tracker.read(&batch);
+    }
     let jobs = jobs::list(&*transport, &names).await?;
     let lags = lags(&*transport, &names).await?;
-    let mut letters = 0u64;
-    dlq::each(&*transport, &names, &dlq::Filter::default(), |_| letters += 1).await?;
+    let waiting = dlq::Filter { not_replayed: true, ..dlq::Filter::default() };
+    let letters = dlq::list(&*transport, &names, &waiting, 0).await?.matched;
+    let progress = |j: &jobs::Job| tracker.get(&j.id).cloned().unwrap_or_default();
     if args.json {
-        let jobs: Vec<_> = jobs.iter().map(|j| json!({"job": j, "progress": tracker.progress(Some(&j.id))})).collect();
+        let jobs: Vec<_> = jobs
+            .iter()
+            .map(|j| (j, progress(j)))
+            .map(|(j, p)| {
+                let (dropped, dead) = (p.count(OutcomeKind::Dropped), p.count(OutcomeKind::DeadLettered));
+                json!({"job": j, "finished": p.finished, "indexed": indexed(&p), "dropped": dropped, "dead": dead})
+            })
+            .collect();
         let lags: Vec<_> =
             lags.iter().map(|(stage, topic, lag)| json!({"stage": stage, "topic": topic, "lag": lag})).collect();
         format::print_json(&json!({"jobs": jobs, "lag": lags, "dead_letters": letters}))?;
@@ -34,13 +44,13 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     }
     let mut t = format::table(&["job", "created", "URLs", "finished", "indexed", "dropped", "dead", "source"]);
     for j in &jobs {
-        let p = tracker.progress(Some(&j.id));
+        let p = progress(j);
         t.add_row(vec![
             j.id.clone(),
             time(j.created),
-            j.submitted.to_string(),
+            j.submitted.unwrap_or(j.appended).to_string(),
             p.finished.to_string(),
-            p.indexed().to_string(),
+            indexed(&p).to_string(),
             p.count(OutcomeKind::Dropped).to_string(),
             p.count(OutcomeKind::DeadLettered).to_string(),
             format::cut(&j.source, 40),

@@ -2,12 +2,11 @@
 
 use anyhow::Result;
 
-use super::args::{Lane, Submit as Args};
+use super::args::{self, Submit as Args};
 use super::{Exit, UsageError, format, urls};
 use crate::config::Config;
-use crate::jobs::{Submission, submit};
+use crate::jobs::{self, Lane, NewJob, submit};
 use crate::pipeline::open_log;
-use crate::topology::{URLS, URLS_BULK, URLS_HIGH};
 
 /// Submits one job.
 pub async fn run(args: Args, config: Config) -> Result<Exit> {
@@ -18,17 +17,20 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         (None, true) => return Err(UsageError("give URLs, or a file of them with --file".into()).into()),
     };
     let lane = match args.lane {
-        Lane::High => URLS_HIGH,
-        Lane::Normal => URLS,
-        Lane::Bulk => URLS_BULK,
+        args::Lane::High => Lane::High,
+        args::Lane::Normal => Lane::Normal,
+        args::Lane::Bulk => Lane::Bulk,
     };
     let (transport, names) = open_log(&config).await?;
-    let digest = urls::digest(&list);
-    let job = submit(&*transport, &names, Submission::new(source, digest, lane), list).await?;
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    // Time first, so that ids sort; the tail is random.
+    let id = format!("{}{}", &id[..12], &id[24..]);
+    let new = NewJob { id: id.clone(), source, lane };
+    let submitted = submit(&*transport, &names, &new, list.iter().map(|u| urls::task(u))).await?;
     if args.json {
-        format::print_json(&job)?;
+        format::print_json(&jobs::get(&*transport, &names, &id).await?)?;
     } else {
-        println!("job {}: {} URLs on {}", job.id, job.submitted, names.full(lane));
+        println!("job {id}: {} URLs on {}", submitted.total, names.full(lane.topic()));
     }
     Ok(Exit::Done)
 }

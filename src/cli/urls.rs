@@ -6,6 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::record::UrlTask;
+use crate::web::url::normalise;
+
 /// The lines that are meant, in order. What is no URL stays: it becomes a record like the others and fails with a name.
 pub fn read(file: &Path) -> Result<Vec<String>> {
     let mut bytes = vec![];
@@ -19,6 +22,12 @@ pub fn read(file: &Path) -> Result<Vec<String>> {
     Ok(lines.filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect())
 }
 
+/// A line as a task, spelled as it will be fetched, so that its key is the host's; what is no URL stays as it is and
+/// fails with a name.
+pub fn task(line: &str) -> UrlTask {
+    UrlTask::new(normalise(line).map_or_else(|_| line.to_owned(), String::from))
+}
+
 /// Names a list of URLs: the same list, the same digest.
 pub fn digest(urls: &[String]) -> String {
     let mut hash = Sha256::new();
@@ -26,7 +35,7 @@ pub fn digest(urls: &[String]) -> String {
         hash.update(url.as_bytes());
         hash.update(b"\n");
     }
-    hex::encode(&hash.finalize()[..16])
+    hex::encode(&hash.finalize()[..6])
 }
 
 #[cfg(test)]

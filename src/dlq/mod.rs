@@ -1,234 +1,111 @@
-//! Dead letters: list, show, replay. Over the transport alone, so it works on any log.
+//! Dead letters: find them, look at them, put them back.
+//!
+//! A letter rests in its stage's dead-letter topic for as long as that keeps it. Replaying copies it to the stage's first
+//! retry topic, on the same partition, and writes a marker to `replays` in the same append: so a replay that was cut short,
+//! or is run again, puts nothing back twice.
 
-use std::collections::{BTreeMap, HashSet};
+mod filter;
+mod letter;
+mod replay;
 
-use serde::Serialize;
+pub use filter::Filter;
+pub use letter::{Letter, LetterId, Replay};
+pub use replay::{Report, replay};
 
-use crate::jobs::Tail;
-use crate::record::letter::{self, Failure};
-use crate::record::{FailureClass, Meta, OutcomeKind, StatusEvent, codec, headers, now_ms};
-use crate::topology::{Names, REPLAYS, STAGES, STATUS, StageDef, StageName};
-use crate::transport::{Incoming, Outgoing, Result, TopicPartition, Transport, TransportError};
+use std::collections::{BTreeMap, HashMap};
 
-/// Letters replayed in one append.
-const CHUNK: usize = 200;
+use crate::topology::{self, Names, STAGES, StageDef};
+use crate::transport::tail::{From, Range, Tail};
+use crate::transport::{Result, TopicPartition, Transport};
 
-/// A dead letter.
-#[derive(Debug, Clone)]
-pub struct Letter {
-    /// `topic/partition/offset`, topic without prefix.
-    pub id: String,
-    /// Stage whose topic it rests in.
-    pub stage: StageName,
-    /// The record as it rests.
-    pub record: Incoming,
-    /// Why; None when its headers do not say (somebody else's record).
-    pub failure: Option<Failure>,
-    /// It was replayed.
-    pub replayed: bool,
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The newest, newest first, as many as were asked for.
+    pub letters: Vec<Letter>,
+    /// How many there are.
+    pub matched: u64,
 }
 
-impl Letter {
-    /// URL, from the header.
-    pub fn url(&self) -> &str {
-        self.record.headers.str(headers::URL).unwrap_or_default()
-    }
-
-    /// Host and port of the URL; empty if there is none.
-    pub fn host(&self) -> String {
-        url::Url::parse(self.url()).map(|u| crate::record::url_task::host_key(&u)).unwrap_or_default()
-    }
-
-    /// Fingerprint of the cause.
-    pub fn fingerprint(&self) -> &str {
-        self.record.headers.str(letter::FINGERPRINT).unwrap_or_default()
-    }
-}
-
-/// Which letters. Empty fields let all through.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    pub ids: Vec<String>,
-    pub stage: Option<StageName>,
-    pub class: Option<FailureClass>,
-    pub host: Option<String>,
-    pub fingerprint: Option<String>,
-    /// Replayed ones too.
-    pub replayed: bool,
-}
-
-impl Filter {
-    fn takes(&self, l: &Letter) -> bool {
-        (self.ids.is_empty() || self.ids.contains(&l.id))
-            && self.class.is_none_or(|c| l.failure.as_ref().is_some_and(|f| f.class == c))
-            && self.host.as_ref().is_none_or(|h| l.host() == *h)
-            && self.fingerprint.as_ref().is_none_or(|f| l.fingerprint() == f)
-            && (self.replayed || !l.replayed)
-    }
-
-    fn stages(&self) -> impl Iterator<Item = &'static StageDef> {
-        let only = self.stage;
-        STAGES.iter().filter(move |d| only.is_none_or(|s| s == d.name))
-    }
-}
-
-/// Calls `f` with each letter that the filter takes, by stage and partition, oldest first.
-pub async fn each(transport: &dyn Transport, names: &Names, filter: &Filter, mut f: impl FnMut(Letter)) -> Result<()> {
-    let replayed = replayed(transport, names).await?;
-    for def in filter.stages() {
-        let mut tail = Tail::from_start(transport, &names.full(&def.dlq())).await?;
-        loop {
-            let records = tail.poll(transport).await?;
-            if records.is_empty() {
-                break;
-            }
-            for record in records {
-                let id = format!("{}/{}/{}", def.dlq(), record.at.partition, record.offset);
-                let failure = Failure::read(&record.headers);
-                let replayed = replayed.contains(&id);
-                let letter = Letter { id, stage: def.name, record, failure, replayed };
-                if filter.takes(&letter) {
-                    f(letter);
-                }
+/// The newest letters that a filter lets through. Holds `limit` letters whole, and the replay
+/// markers.
+pub async fn list(transport: &dyn Transport, names: &Names, filter: &Filter, limit: usize) -> Result<Listing> {
+    let mut scan = Scan::start(transport, names, filter).await?;
+    let (mut newest, mut matched) = (BTreeMap::new(), 0);
+    while let Some(batch) = scan.next().await? {
+        for letter in batch {
+            matched += 1;
+            newest.insert((letter.at(), letter.id.clone()), letter);
+            if newest.len() > limit {
+                newest.pop_first();
             }
         }
     }
-    Ok(())
+    Ok(Listing { letters: newest.into_values().rev().collect(), matched })
 }
 
-/// The letters the filter takes, at most `limit`.
-pub async fn list(transport: &dyn Transport, names: &Names, filter: &Filter, limit: usize) -> Result<Vec<Letter>> {
-    let mut all = vec![];
-    each(transport, names, filter, |l| {
-        if all.len() < limit {
-            all.push(l);
-        }
-    })
-    .await?;
-    Ok(all)
+/// One letter; None when it is not there, or no longer.
+pub async fn show(transport: &dyn Transport, names: &Names, id: &LetterId) -> Result<Option<Letter>> {
+    let filter = Filter { ids: vec![id.clone()], ..Filter::default() };
+    Ok(list(transport, names, &filter, 1).await?.letters.pop())
 }
 
-/// One letter by its id.
-pub async fn show(transport: &dyn Transport, names: &Names, id: &str) -> Result<Option<Letter>> {
-    let mut parts = id.rsplitn(3, '/');
-    let (offset, partition, topic) = (parts.next(), parts.next(), parts.next());
-    let parsed = offset.and_then(|o| o.parse::<i64>().ok()).zip(partition.and_then(|p| p.parse::<i32>().ok()));
-    let (Some((offset, partition)), Some(topic)) = (parsed, topic) else {
-        return Err(TransportError::Fatal(format!("{id:?} is no letter's id; `tidemill dlq ls` shows them")));
-    };
-    let Some(def) = STAGES.iter().find(|d| d.dlq() == topic) else {
-        return Err(TransportError::Fatal(format!("{topic:?} is no dead-letter topic; `tidemill dlq ls` shows ids")));
-    };
-    let at = TopicPartition::new(names.full(topic), partition);
-    let found = transport.read(&at, offset, 1, usize::MAX).await?.into_iter().find(|r| r.offset == offset);
-    let replayed = replayed(transport, names).await?.contains(id);
-    Ok(found.map(|record| {
-        let failure = Failure::read(&record.headers);
-        Letter { id: id.to_owned(), stage: def.name, record, failure, replayed }
-    }))
+/// Walks through the letters there are at its start, and those only: what a replay sends back to rest while it runs is
+/// left for the next.
+struct Scan<'a> {
+    transport: &'a dyn Transport,
+    names: &'a Names,
+    filter: &'a Filter,
+    replays: HashMap<LetterId, Replay>,
+    ranges: Vec<(&'static StageDef, Range)>,
 }
 
-/// Ids of letters that were replayed.
-async fn replayed(transport: &dyn Transport, names: &Names) -> Result<HashSet<String>> {
-    let mut ids = HashSet::new();
-    let mut tail = Tail::from_start(transport, &names.full(REPLAYS)).await?;
-    loop {
-        let records = tail.poll(transport).await?;
-        if records.is_empty() {
-            return Ok(ids);
-        }
-        ids.extend(records.iter().filter_map(|r| r.key.as_ref()).map(|k| String::from_utf8_lossy(k).into_owned()));
-    }
-}
-
-/// What a replay did, or would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Id of this run, carried by the replayed records in `tidemill.replay`.
-    pub run: String,
-    /// Letters put back.
-    pub replayed: u64,
-    /// By topic they went to.
-    pub to: BTreeMap<String, u64>,
-    /// Nothing was written.
-    pub dry_run: bool,
-}
-
-/// Puts letters back: each goes to its stage's first retry topic, which is admitted at a low weight, with the attempts
-/// back to none. The record, its marker and a status event are one append, so a replay that was cut short can be started again and puts
-/// nothing back twice.
-pub async fn replay(transport: &dyn Transport, names: &Names, filter: &Filter, dry_run: bool) -> Result<Report> {
-    let run = uuid::Uuid::now_v7().simple().to_string();
-    let mut report = Report { run, replayed: 0, to: BTreeMap::new(), dry_run };
-    let mut waiting: Vec<(String, Outgoing, Outgoing)> = vec![];
-    let mut broken = None;
-    let filter = Filter { replayed: false, ..filter.clone() };
-    each(transport, names, &filter, |l| {
-        let topic = crate::topology::stage(l.stage).retry(0);
-        let out = Outgoing {
-            topic: names.full(&topic).into(),
-            partition: Some(l.record.at.partition),
-            key: l.record.key.clone(),
-            value: l.record.value.clone(),
-            headers: letter::replay_headers(&l.record.headers, &report.run),
-        };
-        report.replayed += 1;
-        *report.to.entry(topic).or_default() += 1;
-        if !dry_run {
-            match event(names, &l, &report.run) {
-                Ok(event) => waiting.push((l.id, out, event)),
-                Err(e) => broken = Some(e),
+impl<'a> Scan<'a> {
+    async fn start(transport: &'a dyn Transport, names: &'a Names, filter: &'a Filter) -> Result<Scan<'a>> {
+        let mut ranges = vec![];
+        for def in STAGES.iter().filter(|d| filter.stage.is_none_or(|s| s == d.name)) {
+            let (bare, topic) = (def.dlq(), names.full(&def.dlq()));
+            for b in transport.bounds(&topic).await? {
+                let here = filter.ids.iter().filter(|id| id.topic == bare && id.partition == b.partition);
+                let (from, end) = if filter.ids.is_empty() {
+                    (b.start, b.end)
+                } else {
+                    // Letters asked for by name: read no further than from the first to the last of them.
+                    let offsets: Vec<i64> = here.map(|id| id.offset).collect();
+                    match (offsets.iter().min(), offsets.iter().max()) {
+                        (Some(first), Some(last)) => ((*first).max(b.start), last.saturating_add(1).min(b.end)),
+                        _ => continue,
+                    }
+                };
+                ranges.push((def, Range::new(TopicPartition::new(topic.as_str(), b.partition), from, end)));
             }
         }
-    })
-    .await?;
-    if let Some(e) = broken {
-        return Err(TransportError::Fatal(e.to_string()));
+        // In this order: a letter that is replayed after this point was seen above, so its marker may be missing here,
+        // but never the other way round.
+        let mut replays = HashMap::new();
+        let mut tail = Tail::new(transport, &names.full(topology::REPLAYS), From::Start).await?;
+        while let Some(batch) = tail.poll(transport).await? {
+            replays.extend(batch.iter().filter_map(Replay::read));
+        }
+        ranges.reverse();
+        Ok(Scan { transport, names, filter, replays, ranges })
     }
-    for chunk in waiting.chunks(CHUNK) {
-        let mut batch = Vec::with_capacity(chunk.len() * 3);
-        for (id, out, event) in chunk {
-            let marker = serde_json::json!({"run": report.run, "at": now_ms()});
-            batch.push(out.clone());
-            batch.push(event.clone());
-            batch.push(Outgoing {
-                topic: names.full(REPLAYS).into(),
-                partition: None,
-                key: Some(id.clone().into()),
-                value: marker.to_string().into(),
-                headers: headers::Headers::default(),
+
+    /// The next letters that the filter lets through, all of one partition; None at the end.
+    async fn next(&mut self) -> Result<Option<Vec<Letter>>> {
+        while let Some((def, range)) = self.ranges.last_mut() {
+            let def: &'static StageDef = def;
+            let Some(batch) = range.next(self.transport).await? else {
+                self.ranges.pop();
+                continue;
+            };
+            let letters = batch.into_iter().map(|r| {
+                let mut letter = Letter::read(def.name, self.names, r);
+                letter.replayed = self.replays.get(&letter.id).cloned();
+                letter
             });
+            return Ok(Some(letters.filter(|l| self.filter.lets_through(l)).collect()));
         }
-        transport.append(batch).await?;
+        Ok(None)
     }
-    Ok(report)
-}
-
-/// The status event of a replay: the record's way goes on.
-fn event(names: &Names, l: &Letter, run: &str) -> std::result::Result<Outgoing, codec::CodecError> {
-    let at = &l.record.at;
-    let meta = Meta::read(&l.record.headers, &at.topic, at.partition, l.record.offset, l.record.timestamp);
-    let event = StatusEvent {
-        url: l.url().to_owned(),
-        stage: l.stage.to_string(),
-        outcome: OutcomeKind::Replayed,
-        class: l.failure.as_ref().map(|f| f.class.to_string()),
-        message: Some(format!("replay {run}")),
-        attempt: 0,
-        at: now_ms(),
-        took_ms: 0.0,
-        waited_ms: 0.0,
-        emitted: 0,
-        until: None,
-        trace: meta.trace.trace_hex(),
-        task: meta.task,
-        job: meta.job,
-    };
-    Ok(Outgoing {
-        topic: names.full(STATUS).into(),
-        partition: None,
-        key: Some(event.task.clone().into()),
-        value: codec::encode(&event)?,
-        headers: headers::Headers::default(),
-    })
 }

@@ -10,7 +10,7 @@ use crate::record::codec::CodecError;
 use crate::record::headers::{self, Meta};
 use crate::record::letter::Failure;
 use crate::record::{FailureClass, OutcomeKind, StatusEvent, codec};
-use crate::topology::{self, Ladder, Names, StageDef};
+use crate::topology::{self, Names, StageDef};
 use crate::transport::{Incoming, Outgoing};
 
 /// What the engine needs to know to route a stage's outcomes.
@@ -20,8 +20,8 @@ pub struct Router {
     pub def: &'static StageDef,
     /// Prefix.
     pub names: Names,
-    /// Its ladder.
-    pub ladder: Ladder,
+    /// Delay of each retry topic, shortest first, at most [`topology::TIERS`] (see [`topology::Ladder::delays`]).
+    pub delays: &'static [Duration],
 }
 
 /// A handled record: what is written in the transaction that completes it.
@@ -108,9 +108,8 @@ impl Router {
                 outputs.push(self.to_tier(record, until, now, meta.attempt, reserved.then_some(until)));
             }
             Outcome::Retry { class, message, after } => {
-                let delays = self.ladder.delays();
                 status.class = Some(class.to_string());
-                match delays.get(meta.attempt as usize) {
+                match self.delays.get(meta.attempt as usize) {
                     Some(delay) => {
                         let until = now.saturating_add(ms(after.map_or(*delay, |a| a.max(*delay))));
                         status.outcome = OutcomeKind::Retried;
@@ -145,7 +144,7 @@ impl Router {
     /// owns it.
     fn to_tier(&self, record: &Incoming, until: i64, now: i64, attempt: u32, slot: Option<i64>) -> Outgoing {
         let remaining = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
-        let tier = tier_for(self.ladder.delays(), remaining);
+        let tier = tier_for(self.delays, remaining);
         let mut out = self.same(record, &self.def.retry(tier));
         out.headers.set(headers::ATTEMPT, attempt.to_string());
         out.headers.set(headers::NOT_BEFORE, until.to_string());
@@ -222,14 +221,14 @@ impl Router {
 mod tests {
     use super::*;
     use crate::record::{DropReason, Headers, Record, UrlTask};
-    use crate::topology::{StageName, stage};
+    use crate::topology::{Ladder, StageName, stage};
     use crate::transport::TopicPartition;
     use proptest::prelude::*;
 
     const NOW: i64 = 1_000_000;
 
     fn router(ladder: Ladder) -> Router {
-        Router { def: stage(StageName::Fetch), names: Names::new("t."), ladder }
+        Router { def: stage(StageName::Fetch), names: Names::new("t."), delays: ladder.delays() }
     }
 
     fn record(attempt: u32) -> Incoming {

@@ -224,6 +224,8 @@ impl Work {
         if !trusted {
             warn!(stage = %self.stage(), partition = %a.at, base = a.base, map = %a.map, "committed offset map cannot be read; records after base run again");
         }
+        // What an earlier assignment left behind must not be committed under this one.
+        self.disown(&a.at);
         let slot = *self.slots.entry(a.at.clone()).or_insert_with(|| self.partitions.len());
         let partition = Partition {
             at: a.at,
@@ -313,7 +315,7 @@ impl Work {
         let meta = Meta::read(&record.headers, &record.at.topic, record.at.partition, record.offset, record.timestamp);
         let def = runner.router.def;
         let tier = def.tier_of(runner.router.names.bare(&p.at.topic));
-        let delay = tier.and_then(|t| runner.router.ladder.delays().get(t).copied());
+        let delay = tier.and_then(|t| runner.router.delays.get(t).copied());
         let due = wake(delay.or(tier.map(|_| Duration::ZERO)), record.timestamp, meta.not_before);
         if due > now {
             p.wake = Some(due);

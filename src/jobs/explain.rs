@@ -1,59 +1,63 @@
-//! What became of a URL: every event of every task that touched it.
+//! The way of one URL: every event of every task that touched it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use url::Url;
+use crate::record::StatusEvent;
+use crate::record::codec;
+use crate::topology::{self, Names};
+use crate::transport::tail::Range;
+use crate::transport::{Incoming, Result, TopicPartition, Transport};
 
-use super::Tail;
-use crate::record::{StatusEvent, codec};
-use crate::topology::{Names, STATUS};
-use crate::transport::{Result, Transport};
+/// Most events kept; older ones give way.
+const EVENTS: usize = 10_000;
+/// Most tasks looked for in one partition.
+const TASKS: usize = 10_000;
 
-/// Events of all tasks that touched the URL (also as a redirect's target), oldest first. Reads the topic twice, so that
-/// only the events asked for are held.
+/// Every event of every task that touched a URL, by time; of more than 10,000, the newest. URLs are compared as the URL
+/// standard reads them, without the fragment. Reads the status topic twice, in memory that does not grow with it.
 pub async fn explain(transport: &dyn Transport, names: &Names, url: &str) -> Result<Vec<StatusEvent>> {
-    let wanted = spelled(url);
-    let topic = names.full(STATUS);
-    let mut tasks = HashSet::new();
-    each(transport, &topic, |e| {
-        if spelled(&e.url) == wanted {
-            tasks.insert(e.task);
-        }
-    })
-    .await?;
-    let mut events = vec![];
-    if !tasks.is_empty() {
-        each(transport, &topic, |e| {
-            if tasks.contains(&e.task) {
-                events.push(e);
+    let topic = names.full(topology::STATUS);
+    let wanted = normal(url);
+    let mut found: BTreeMap<(i64, i32, i64), StatusEvent> = BTreeMap::new();
+    for b in transport.bounds(&topic).await? {
+        let at = TopicPartition::new(topic.as_str(), b.partition);
+        // Events of one task are in one partition: which tasks, then what of them.
+        let mut tasks = HashSet::new();
+        let mut range = Range::new(at.clone(), b.start, b.end);
+        while let Some(batch) = range.next(transport).await? {
+            for (_, e) in events(&batch) {
+                if tasks.len() < TASKS && normal(&e.url) == wanted {
+                    tasks.insert(e.task);
+                }
             }
-        })
-        .await?;
-    }
-    events.sort_by(|a, b| (&a.task, a.at).cmp(&(&b.task, b.at)));
-    Ok(events)
-}
-
-/// Calls `f` for each status event there is.
-pub async fn each(transport: &dyn Transport, topic: &str, mut f: impl FnMut(StatusEvent)) -> Result<()> {
-    let mut tail = Tail::from_start(transport, topic).await?;
-    loop {
-        let records = tail.poll(transport).await?;
-        if records.is_empty() {
-            return Ok(());
         }
-        records.iter().filter_map(|r| codec::decode::<StatusEvent>(&r.value).ok()).for_each(&mut f);
+        if tasks.is_empty() {
+            continue;
+        }
+        let mut range = Range::new(at, b.start, b.end);
+        while let Some(batch) = range.next(transport).await? {
+            for (offset, e) in events(&batch).filter(|(_, e)| tasks.contains(&e.task)) {
+                found.insert((e.at, b.partition, offset), e);
+                if found.len() > EVENTS {
+                    found.pop_first();
+                }
+            }
+        }
     }
+    Ok(found.into_values().collect())
 }
 
-/// One spelling for URLs that are the same.
-fn spelled(url: &str) -> String {
-    let text = url.trim();
-    Url::parse(text).or_else(|_| Url::parse(&format!("http://{text}"))).map_or_else(
-        |_| text.to_owned(),
-        |mut u| {
-            u.set_fragment(None);
-            u.to_string()
-        },
-    )
+fn events(batch: &[Incoming]) -> impl Iterator<Item = (i64, StatusEvent)> {
+    batch.iter().filter_map(|r| Some((r.offset, codec::decode(&r.value).ok()?)))
+}
+
+/// A URL in its normal form; the text itself if it is none.
+fn normal(text: &str) -> String {
+    match url::Url::parse(text.trim()) {
+        Ok(mut url) => {
+            url.set_fragment(None);
+            url.into()
+        }
+        Err(_) => text.trim().to_owned(),
+    }
 }

@@ -1,56 +1,112 @@
-//! Jobs: sets of submitted URLs, and how far they are. Read from the `status` and `jobs` topics through the transport
-//! alone.
+//! Jobs: sets of submitted URLs, and what has become of them.
+//!
+//! ```text
+//! submit ─► urls.high │ urls │ urls.bulk     500 tasks at a time …
+//!       └─► jobs                             … with the running count, in one append: a submit that was cut short goes on
+//! status ─► Tracker ─► Progress              every stage's events, folded: nothing else is kept anywhere
+//! status ─► explain                          the way of one URL
+//! ```
 
-pub mod explain;
-pub mod submit;
-pub mod tail;
-pub mod tracker;
+mod explain;
+mod submit;
+mod tracker;
+
+pub use explain::explain;
+pub use submit::{JobError, NewJob, Submitted, submit};
+pub use tracker::{Progress, Seen, StageTimes, Times, Tracker};
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::{JOBS, Names};
-use crate::transport::{Result, Transport};
+use crate::topology::{self, Names};
+use crate::transport::partitioner::partition;
+use crate::transport::tail::{From, Range, Tail};
+use crate::transport::{Incoming, Result, TopicPartition, Transport};
 
-pub use explain::explain;
-pub use submit::{Submission, submit};
-pub use tail::Tail;
-pub use tracker::{Progress, Tracker};
+/// Which of the three input topics a job's URLs go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// Admitted first.
+    High,
+    /// The usual one.
+    #[default]
+    Normal,
+    /// Admitted last.
+    Bulk,
+}
 
-/// A job as the `jobs` topic has it (JSON; key: id). The newest record of a job counts.
+impl Lane {
+    /// Its topic, without prefix.
+    pub fn topic(self) -> &'static str {
+        match self {
+            Lane::High => topology::URLS_HIGH,
+            Lane::Normal => topology::URLS,
+            Lane::Bulk => topology::URLS_BULK,
+        }
+    }
+}
+
+/// What the topic `jobs` says of a job: JSON, key: its id. The last record of a key counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Id; carried by every record of the job in `tidemill.job`.
+    /// Its name, part of each of its task ids.
     pub id: String,
     /// Unix ms.
     pub created: i64,
-    /// Where the URLs came from, for people.
+    /// Where the URLs came from: a file's name, `stdin`, `api`.
     pub source: String,
-    /// Digest of the URLs, so that a submission that was cut short can be told and finished.
-    pub digest: String,
-    /// URLs put on the log so far.
-    pub submitted: u64,
-    /// All of them are.
-    pub complete: bool,
+    /// Their lane.
+    pub lane: Lane,
+    /// URLs on the topic so far.
+    pub appended: u64,
+    /// How many there are; None while they are being submitted.
+    pub submitted: Option<u64>,
 }
 
-/// All jobs, oldest first.
+/// All jobs the log remembers, oldest first.
 pub async fn list(transport: &dyn Transport, names: &Names) -> Result<Vec<Job>> {
-    let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
-    let mut tail = Tail::from_start(transport, &names.full(JOBS)).await?;
-    loop {
-        let records = tail.poll(transport).await?;
-        if records.is_empty() {
-            break;
-        }
-        for r in records {
-            if let Ok(job) = serde_json::from_slice::<Job>(&r.value) {
-                jobs.insert(job.id.clone(), job);
-            }
+    let mut tail = Tail::new(transport, &names.full(topology::JOBS), From::Start).await?;
+    let mut jobs = BTreeMap::new();
+    while let Some(batch) = tail.poll(transport).await? {
+        for job in batch.iter().filter_map(read) {
+            jobs.insert(job.id.clone(), job);
         }
     }
-    let mut list: Vec<Job> = jobs.into_values().collect();
-    list.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-    Ok(list)
+    let mut jobs: Vec<Job> = jobs.into_values().collect();
+    jobs.sort_by_key(|j| j.created);
+    Ok(jobs)
+}
+
+/// One job.
+pub async fn get(transport: &dyn Transport, names: &Names, id: &str) -> Result<Option<Job>> {
+    let topic = names.full(topology::JOBS);
+    let bounds = transport.bounds(&topic).await?;
+    let number = partition(id.as_bytes(), u32::try_from(bounds.len()).unwrap_or(1));
+    let mut found = None;
+    if let Some(b) = bounds.iter().find(|b| b.partition == number) {
+        let mut range = Range::new(TopicPartition::new(topic, number), b.start, b.end);
+        while let Some(batch) = range.next(transport).await? {
+            found = batch.iter().filter_map(read).rfind(|j| j.id == id).or(found);
+        }
+    }
+    Ok(found)
+}
+
+/// A job and how far it is, as of now; None when the log knows no such job.
+pub async fn progress(transport: &dyn Transport, names: &Names, id: &str) -> Result<Option<(Job, Progress)>> {
+    let Some(job) = get(transport, names, id).await? else { return Ok(None) };
+    let mut tracker = Tracker::of(id);
+    let mut tail = Tail::new(transport, &names.full(topology::STATUS), From::Start).await?;
+    while let Some(batch) = tail.poll(transport).await? {
+        tracker.read(&batch);
+    }
+    tracker.submitted(&job);
+    Ok(tracker.take(id).map(|p| (job, p)))
+}
+
+/// A record of the topic `jobs`; one that is not a job (a foreign producer's) is nobody's.
+fn read(record: &Incoming) -> Option<Job> {
+    serde_json::from_slice(&record.value).ok()
 }

@@ -1,91 +1,156 @@
-//! Puts a job's URLs on the log, each exactly once: the job's record with the running count goes into the same append as
-//! the URLs, so a submission that was killed goes on at the right line.
+//! Puts a job's URLs on a lane, each exactly once, however often it is cut short and begun again.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Job;
 use crate::record::codec::{self, CodecError};
 use crate::record::headers::{self, Headers};
 use crate::record::trace::TraceParent;
 use crate::record::{UrlTask, now_ms};
-use crate::topology::{JOBS, Names};
-use crate::transport::{Outgoing, Result, Transport, TransportError};
+use crate::topology::{self, Names};
+use crate::transport::{Outgoing, Transport, TransportError};
+
+use super::{Job, Lane, get};
 
 /// URLs in one append.
 const CHUNK: usize = 500;
+/// Bytes after which an append takes no further URL.
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// What is submitted and where.
-#[derive(Debug, Clone)]
-pub struct Submission {
-    /// The job as it stands: a new one, or one to go on with.
-    pub job: Job,
-    /// Input topic, without prefix.
-    pub lane: &'static str,
+/// What is to be submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// Its name; submitting under a name that exists goes on with that job.
+    pub id: String,
+    /// Where the URLs come from, for people.
+    pub source: String,
+    /// Their lane.
+    pub lane: Lane,
 }
 
-impl Submission {
-    /// A new job.
-    pub fn new(source: impl Into<String>, digest: impl Into<String>, lane: &'static str) -> Submission {
-        let id = uuid::Uuid::now_v7().simple().to_string();
-        let job = Job {
-            // Time first, so that ids sort; the tail is random.
-            id: format!("{}{}", &id[..12], &id[24..]),
-            created: now_ms(),
-            source: source.into(),
-            digest: digest.into(),
-            submitted: 0,
-            complete: false,
-        };
-        Submission { job, lane }
-    }
+/// How a submit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Submitted {
+    /// URLs that an earlier submit had put on the topic already, and that were passed over.
+    pub before: u64,
+    /// URLs the job has.
+    pub total: u64,
 }
 
-/// Appends what is not on the log yet and returns the finished job. `urls` are all URLs of the job, from the first.
+/// Why a submit ended early. What was appended stays; the same submit goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The log.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A task that cannot be written.
+    #[error("URL {line} of the job cannot be written: {error}")]
+    Task {
+        /// Counted from 1.
+        line: u64,
+        /// Cause.
+        error: CodecError,
+    },
+    /// The same name stands for another job.
+    #[error(
+        "job {id} exists and came from {source_name}: choose another name, or submit the same source to go on with it"
+    )]
+    Exists {
+        /// Job.
+        id: String,
+        /// What it came from.
+        source_name: String,
+    },
+    /// Fewer URLs than were submitted before.
+    #[error(
+        "job {id} had {appended} URLs submitted when it was cut short, and now only {given} were given: submit the same source again"
+    )]
+    Shorter {
+        /// Job.
+        id: String,
+        /// URLs on the topic.
+        appended: u64,
+        /// URLs given now.
+        given: u64,
+    },
+}
+
+/// Appends the URLs as tasks `<job>-<line>` (counted from 1), [`CHUNK`] at a time, each time with the job's running count
+/// in the same transaction. Cut short anywhere, the same call goes on where it stood; once it is complete, it writes
+/// nothing. One submit of a job at a time: two at once would both go on from the same count.
 pub async fn submit(
     transport: &dyn Transport,
     names: &Names,
-    submission: Submission,
-    urls: impl IntoIterator<Item = String>,
-) -> Result<Job> {
-    let Submission { mut job, lane } = submission;
-    let mut rest = urls.into_iter().enumerate().skip(usize::try_from(job.submitted).unwrap_or(usize::MAX)).peekable();
-    while !job.complete {
-        let mut batch = Vec::with_capacity(CHUNK + 1);
-        while batch.len() < CHUNK {
-            let Some((line, url)) = rest.next() else { break };
-            batch.push(task(names, &job, lane, line, url).map_err(|e| TransportError::Fatal(e.to_string()))?);
+    new: &NewJob,
+    urls: impl IntoIterator<Item = UrlTask>,
+) -> Result<Submitted, JobError> {
+    let found = get(transport, names, &new.id).await?;
+    if let Some(job) = found.as_ref().filter(|j| j.source != new.source || j.lane != new.lane) {
+        return Err(JobError::Exists { id: job.id.clone(), source_name: job.source.clone() });
+    }
+    if let Some(total) = found.as_ref().and_then(|j| j.submitted) {
+        return Ok(Submitted { before: total, total });
+    }
+    let mut job = found.unwrap_or_else(|| Job {
+        id: new.id.clone(),
+        created: now_ms(),
+        source: new.source.clone(),
+        lane: new.lane,
+        appended: 0,
+        submitted: None,
+    });
+    let before = job.appended;
+    let mut urls = urls.into_iter();
+    for given in 0..before {
+        if urls.next().is_none() {
+            return Err(JobError::Shorter { id: job.id, appended: before, given });
         }
-        job.submitted += batch.len() as u64;
-        job.complete = rest.peek().is_none();
-        let value = serde_json::to_vec(&job).map_err(|e| TransportError::Fatal(e.to_string()))?;
-        batch.push(Outgoing {
-            topic: names.full(JOBS).into(),
+    }
+    let lane: Arc<str> = names.full(new.lane.topic()).into();
+    let jobs: Arc<str> = names.full(topology::JOBS).into();
+    let mut urls = urls.peekable();
+    while job.submitted.is_none() {
+        let mut records = vec![];
+        let mut bytes = 0;
+        while records.len() < CHUNK && bytes < CHUNK_BYTES {
+            let Some(task) = urls.next() else { break };
+            job.appended += 1;
+            let record = record(&lane, &job, &task).map_err(|error| JobError::Task { line: job.appended, error })?;
+            bytes += record.size();
+            records.push(record);
+        }
+        job.submitted = urls.peek().is_none().then_some(job.appended);
+        records.push(Outgoing {
+            topic: Arc::clone(&jobs),
             partition: None,
             key: Some(Bytes::from(job.id.clone())),
-            value: value.into(),
+            // A struct of plain fields always has a JSON form.
+            value: serde_json::to_vec(&job).unwrap_or_default().into(),
             headers: Headers::default(),
         });
-        transport.append(batch).await?;
+        transport.append(records).await?;
     }
-    Ok(job)
+    Ok(Submitted { before, total: job.appended })
 }
 
-fn task(names: &Names, job: &Job, lane: &str, line: usize, url: String) -> std::result::Result<Outgoing, CodecError> {
-    // Spelled as it will be fetched, so that its key is the host's; what is no URL goes on as it is and fails with a name.
-    let url = crate::web::url::normalise(&url).map_or(url, String::from);
-    let task = UrlTask::new(url);
-    let id = format!("{}-{}", job.id, line + 1);
-    let mut h = Headers::default();
-    h.set(headers::TRACEPARENT, TraceParent::derived(&id).to_string());
-    h.set(headers::TASK, id);
-    h.set(headers::JOB, job.id.clone());
-    h.set(headers::FIRST_SEEN, now_ms().to_string());
-    h.set(headers::URL, task.url.clone());
+fn record(lane: &Arc<str>, job: &Job, task: &UrlTask) -> Result<Outgoing, CodecError> {
+    let id = format!("{}-{}", job.id, job.appended);
+    let mut headers = Headers(vec![
+        (headers::TASK.to_owned(), Bytes::from(id.clone())),
+        (headers::JOB.to_owned(), Bytes::from(job.id.clone())),
+        (headers::FIRST_SEEN.to_owned(), Bytes::from(now_ms().to_string())),
+        (headers::TRACEPARENT.to_owned(), Bytes::from(TraceParent::derived(&id).to_string())),
+        (headers::URL.to_owned(), Bytes::from(task.url.clone())),
+    ]);
+    if let Some(expires) = task.expires {
+        headers.set(headers::EXPIRES, expires.to_string());
+    }
     Ok(Outgoing {
-        topic: names.full(lane).into(),
+        topic: Arc::clone(lane),
         partition: None,
         key: Some(Bytes::from(task.host_key())),
-        value: codec::encode(&task)?,
-        headers: h,
+        value: codec::encode(task)?,
+        headers,
     })
 }

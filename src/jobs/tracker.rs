@@ -1,167 +1,256 @@
-//! Folds status events into a job's progress. Sums only, so the order of events does not matter.
+//! Status events, folded into the progress of jobs.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasher;
 
-use serde::Serialize;
-
+use crate::record::codec;
 use crate::record::{OutcomeKind, StatusEvent};
+use crate::transport::Incoming;
 
-/// How far a set of records is.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Progress {
-    /// Input records whose way has ended, with all they led to: one record handed on continues the way, a second one
-    /// adds to it.
-    pub finished: i64,
-    /// Events by stage, outcome and class (or reason; empty if none).
-    #[serde(serialize_with = "as_list")]
-    pub outcomes: BTreeMap<(String, OutcomeKind, String), u64>,
-    /// Times by stage.
-    pub stages: BTreeMap<String, StageTime>,
-    /// Time of the first and the last event, Unix ms.
-    pub span: Option<(i64, i64)>,
+use super::Job;
+
+/// What a stage said: stage, outcome, failure class or drop reason.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    pub stage: String,
+    pub outcome: OutcomeKind,
+    pub class: Option<String>,
 }
 
-/// Time spent in one stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct StageTime {
-    /// Steps.
+/// Times in ms.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Times {
+    pub sum: f64,
+    pub max: f64,
+}
+
+/// A stage's times over all its events.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StageTimes {
+    /// Events.
     pub count: u64,
-    /// In the handler, ms: sum and longest.
-    pub took_ms: f64,
-    pub took_max_ms: f64,
-    /// Waiting for the handler, ms: sum and longest.
-    pub waited_ms: f64,
-    pub waited_max_ms: f64,
+    /// In the handler.
+    pub took: Times,
+    /// From a record's writing, or its due time, to its handling.
+    pub waited: Times,
 }
 
-fn as_list<S: serde::Serializer>(map: &BTreeMap<(String, OutcomeKind, String), u64>, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_seq(map.iter().map(
-        |((stage, outcome, class), count)| serde_json::json!({"stage": stage, "outcome": outcome, "class": class, "count": count}),
-    ))
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Progress {
+    /// URLs on the topic so far; 0 until [`Tracker::submitted`] is told.
+    pub submitted: u64,
+    /// URLs of which no record is in work any more. A replayed dead letter puts its URL back to work.
+    pub finished: u64,
+    /// Events by what they say.
+    pub by_outcome: BTreeMap<Seen, u64>,
+    /// Times by stage.
+    pub by_stage: BTreeMap<String, StageTimes>,
+    /// Unix ms of the first and the last event; None before there is one.
+    pub span: Option<(i64, i64)>,
+    /// Records in work, of each URL that has begun and not finished.
+    live: HashMap<u64, i64>,
+    /// URLs with a dead letter, which may be replayed.
+    rested: HashSet<u64>,
+}
+
+impl Times {
+    fn add(&mut self, ms: f64) {
+        self.sum += ms;
+        self.max = self.max.max(ms);
+    }
 }
 
 impl Progress {
-    /// Events of that outcome, in all stages and classes.
+    /// Events with this outcome, over all stages and classes.
     pub fn count(&self, outcome: OutcomeKind) -> u64 {
-        self.outcomes.iter().filter(|((_, o, _), _)| *o == outcome).map(|(_, n)| n).sum()
+        self.by_outcome.iter().filter(|(seen, _)| seen.outcome == outcome).map(|(_, n)| n).sum()
     }
 
-    /// Documents that reached the index.
-    pub fn indexed(&self) -> u64 {
-        self.outcomes.iter().filter(|((s, o, _), _)| s == "index" && *o == OutcomeKind::Done).map(|(_, n)| n).sum()
+    /// URLs that have begun and not finished.
+    pub fn in_work(&self) -> u64 {
+        self.live.len() as u64
     }
 
-    /// Takes an event into account.
-    pub fn add(&mut self, e: &StatusEvent) {
-        self.finished += match e.outcome {
-            // One of the records handed on continues this record's way; each further one must end too.
-            OutcomeKind::Emitted => 1 - i64::from(e.emitted),
-            o if o.is_final() => 1,
-            // Its dead letter was counted as an end, and was none.
-            OutcomeKind::Replayed => -1,
+    fn fold(&mut self, task: u64, e: &StatusEvent) {
+        let seen = Seen { stage: e.stage.clone(), outcome: e.outcome, class: e.class.clone() };
+        *self.by_outcome.entry(seen).or_default() += 1;
+        let times = self.by_stage.entry(e.stage.clone()).or_default();
+        times.count += 1;
+        times.took.add(e.took_ms);
+        times.waited.add(e.waited_ms);
+        self.span = Some(self.span.map_or((e.at, e.at), |(first, last)| (first.min(e.at), last.max(e.at))));
+
+        let change = match e.outcome {
+            OutcomeKind::Emitted => i64::from(e.emitted) - 1,
+            kind if kind.is_final() => -1,
             _ => 0,
         };
-        let class = e.class.clone().unwrap_or_default();
-        *self.outcomes.entry((e.stage.clone(), e.outcome, class)).or_default() += 1;
-        let t = self.stages.entry(e.stage.clone()).or_default();
-        t.count += 1;
-        t.took_ms += e.took_ms;
-        t.took_max_ms = t.took_max_ms.max(e.took_ms);
-        t.waited_ms += e.waited_ms;
-        t.waited_max_ms = t.waited_max_ms.max(e.waited_ms);
-        let (first, last) = self.span.unwrap_or((e.at, e.at));
-        self.span = Some((first.min(e.at), last.max(e.at)));
+        if !self.live.contains_key(&task) && self.rested.contains(&task) {
+            // A letter of it was replayed: it is in work again.
+            self.finished = self.finished.saturating_sub(1);
+        }
+        let live = self.live.entry(task).or_insert(1);
+        *live += change;
+        if *live <= 0 {
+            self.live.remove(&task);
+            self.finished += 1;
+        }
+        if e.outcome == OutcomeKind::DeadLettered {
+            self.rested.insert(task);
+        }
     }
 }
 
-/// Progress by job.
-#[derive(Debug, Clone, Default)]
+/// Folds status events. Events of one task must come in order, as those of one partition do. Memory grows with the URLs
+/// in work and with those that have dead letters, not with those that are done.
+#[derive(Debug, Default)]
 pub struct Tracker {
-    /// Only this job, or all.
     only: Option<String>,
-    jobs: BTreeMap<Option<String>, Progress>,
+    jobs: BTreeMap<String, Progress>,
+    tasks: RandomState,
+    unreadable: u64,
 }
 
 impl Tracker {
-    /// Follows all jobs; records without one count as job None.
+    /// Of every job.
     pub fn all() -> Tracker {
         Tracker::default()
     }
 
-    /// Follows one job.
+    /// Of one job.
     pub fn of(job: &str) -> Tracker {
-        Tracker { only: Some(job.to_owned()), jobs: BTreeMap::new() }
+        let jobs = BTreeMap::from([(job.to_owned(), Progress::default())]);
+        Tracker { only: Some(job.to_owned()), jobs, ..Tracker::default() }
     }
 
-    /// Takes an event into account; false when it belongs to another job.
-    pub fn add(&mut self, e: &StatusEvent) -> bool {
-        if self.only.is_some() && self.only != e.job {
-            return false;
+    /// Takes note of records of the status topic. What is no status event is counted and passed over.
+    pub fn read(&mut self, records: &[Incoming]) {
+        for r in records {
+            match codec::decode(&r.value) {
+                Ok(event) => self.fold(&event),
+                Err(_) => self.unreadable += 1,
+            }
         }
-        self.jobs.entry(e.job.clone()).or_default().add(e);
-        true
     }
 
-    /// Progress of a job.
-    pub fn progress(&self, job: Option<&str>) -> Progress {
-        self.jobs.get(&job.map(str::to_owned)).cloned().unwrap_or_default()
+    /// Takes note of one event.
+    pub fn fold(&mut self, e: &StatusEvent) {
+        let Some(job) = &e.job else { return };
+        if self.only.as_ref().is_some_and(|only| only != job) {
+            return;
+        }
+        // 64 bits stand for a task's name: a collision would only make two of a job's URLs finish as one.
+        let task = self.tasks.hash_one(&e.task);
+        if !self.jobs.contains_key(job) {
+            self.jobs.insert(job.clone(), Progress::default());
+        }
+        if let Some(progress) = self.jobs.get_mut(job) {
+            progress.fold(task, e);
+        }
     }
 
-    /// Jobs with events; None for records that came without one.
-    pub fn jobs(&self) -> impl Iterator<Item = (&Option<String>, &Progress)> {
-        self.jobs.iter()
+    /// Takes note of how many URLs a job has.
+    pub fn submitted(&mut self, job: &Job) {
+        if self.only.as_ref().is_none_or(|only| *only == job.id) {
+            self.jobs.entry(job.id.clone()).or_default().submitted = job.submitted.unwrap_or(job.appended);
+        }
+    }
+
+    /// A job's progress; None before its first event.
+    pub fn get(&self, job: &str) -> Option<&Progress> {
+        self.jobs.get(job)
+    }
+
+    /// The same, taken out.
+    pub fn take(&mut self, job: &str) -> Option<Progress> {
+        self.jobs.remove(job)
+    }
+
+    /// Every job seen, by id.
+    pub fn jobs(&self) -> impl Iterator<Item = (&str, &Progress)> {
+        self.jobs.iter().map(|(id, p)| (id.as_str(), p))
+    }
+
+    /// Records that were no status events.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use OutcomeKind::{DeadLettered, Done, Dropped, Emitted, Parked, Retried};
 
-    pub fn event(task: &str, stage: &str, outcome: OutcomeKind, emitted: i32) -> StatusEvent {
+    fn event(task: &str, stage: &str, outcome: OutcomeKind, emitted: i32) -> StatusEvent {
         StatusEvent {
             task: task.into(),
             job: Some("j".into()),
-            url: format!("http://x/{task}"),
+            url: "http://x/".into(),
             stage: stage.into(),
             outcome,
             class: None,
             message: None,
             attempt: 1,
-            at: 5,
+            at: 1_000,
             took_ms: 2.0,
-            waited_ms: 1.0,
+            waited_ms: 3.0,
             emitted,
             until: None,
             trace: String::new(),
         }
     }
 
-    #[test]
-    fn a_record_is_finished_when_all_it_led_to_is() {
-        use OutcomeKind as O;
-        let steps = [
-            event("1", "fetch", O::Retried, 0),
-            event("1", "fetch", O::Emitted, 1),
-            event("1", "extract", O::Emitted, 3),
-            event("1", "index", O::Done, 0),
-            event("1", "index", O::DeadLettered, 0),
-            event("1", "index", O::Done, 0),
-        ];
-        let mut tracker = Tracker::of("j");
-        let mut seen = vec![];
-        for e in &steps {
-            assert!(tracker.add(e));
-            seen.push(tracker.progress(Some("j")).finished);
-        }
-        assert_eq!(seen, [0, 0, -2, -1, 0, 1]);
-        assert!(!tracker.add(&StatusEvent { job: None, ..event("2", "fetch", O::Done, 0) }));
-        assert_eq!(tracker.progress(Some("j")).indexed(), 2);
+    fn fold(events: &[StatusEvent]) -> Progress {
+        let mut t = Tracker::all();
+        events.iter().for_each(|e| t.fold(e));
+        t.take("j").unwrap()
     }
 
     #[test]
-    fn an_emission_of_nothing_ends_the_way() {
-        let mut p = Progress::default();
-        p.add(&event("1", "extract", OutcomeKind::Emitted, 0));
-        assert_eq!(p.finished, 1);
+    fn a_url_is_finished_when_none_of_its_records_is_in_work() {
+        let way = [
+            event("a", "fetch", Retried, 0),
+            event("a", "fetch", Emitted, 2),
+            event("a", "extract", Dropped, 0),
+            event("a", "extract", Parked, 0),
+            event("a", "extract", Emitted, 1),
+            event("a", "index", Done, 0),
+        ];
+        for cut in 1..way.len() {
+            let p = fold(&way[..cut]);
+            assert_eq!((p.finished, p.in_work()), (0, 1), "after {cut}");
+        }
+        let p = fold(&way);
+        assert_eq!((p.finished, p.in_work(), p.count(Emitted)), (1, 0, 2));
+        assert_eq!(
+            p.by_stage["extract"],
+            StageTimes { count: 3, took: Times { sum: 6.0, max: 2.0 }, waited: Times { sum: 9.0, max: 3.0 } }
+        );
+        // Handing on nothing at all is an end as well.
+        assert_eq!(fold(&[event("a", "extract", Emitted, 0)]).finished, 1);
+    }
+
+    #[test]
+    fn a_replayed_letter_puts_its_url_back_to_work() {
+        let mut way = vec![event("a", "fetch", DeadLettered, 0)];
+        assert_eq!(fold(&way).finished, 1);
+        way.push(event("a", "fetch", Emitted, 1));
+        assert_eq!((fold(&way).finished, fold(&way).in_work()), (0, 1));
+        way.push(event("a", "extract", DeadLettered, 0));
+        assert_eq!(fold(&way).finished, 1);
+        way.push(event("a", "extract", Done, 0));
+        assert_eq!((fold(&way).finished, fold(&way).in_work()), (1, 0));
+    }
+
+    #[test]
+    fn other_jobs_and_no_job_are_left_out() {
+        let mut t = Tracker::of("j");
+        t.fold(&StatusEvent { job: None, ..event("a", "fetch", Done, 0) });
+        t.fold(&StatusEvent { job: Some("k".into()), ..event("a", "fetch", Done, 0) });
+        assert_eq!(t.get("j").map(|p| p.finished), Some(0));
+        assert_eq!(t.jobs().count(), 1);
     }
 }

@@ -24,15 +24,6 @@ impl Fanout {
     }
 }
 
-/// How bad an error is; the worst one counts.
-fn rank(e: &SinkError) -> u8 {
-    match e {
-        SinkError::Rejected(_) => 0,
-        SinkError::Busy { .. } => 1,
-        SinkError::Unavailable(_) => 2,
-    }
-}
-
 /// The error with the name of the sink that gave it.
 fn named(sink: &dyn Sink, e: SinkError) -> SinkError {
     match e {
@@ -42,20 +33,32 @@ fn named(sink: &dyn Sink, e: SinkError) -> SinkError {
     }
 }
 
-/// The worst of the results; the longest wait of several that are busy.
+/// The worst of the results; None if there are none.
 fn worst<T: Ord>(results: impl IntoIterator<Item = Result<T, SinkError>>) -> Result<Option<T>, SinkError> {
-    let mut all = Ok(None);
-    for one in results {
-        all = match (all, one) {
-            (Ok(all), Ok(one)) => Ok(all.max(Some(one))),
-            (Ok(_), Err(e)) | (Err(e), Ok(_)) => Err(e),
-            (Err(SinkError::Busy { after: a }), Err(SinkError::Busy { after: b })) => {
-                Err(SinkError::Busy { after: a.max(b) })
+    let mut written = None;
+    let mut failed = None;
+    for result in results {
+        match result {
+            Ok(one) => written = written.max(Some(one)),
+            Err(e) => {
+                failed = Some(match failed {
+                    Some(other) => worse(other, e),
+                    None => e,
+                });
             }
-            (Err(a), Err(b)) => Err(if rank(&b) > rank(&a) { b } else { a }),
-        };
+        }
     }
-    all
+    failed.map_or(Ok(written), Err)
+}
+
+/// The worse of two errors; the longer wait of two that are busy.
+fn worse(a: SinkError, b: SinkError) -> SinkError {
+    use SinkError::{Busy, Rejected, Unavailable};
+    match (a, b) {
+        (Busy { after: a }, Busy { after: b }) => Busy { after: a.max(b) },
+        (a @ Unavailable(_), _) | (a, Rejected(_)) => a,
+        (_, b) => b,
+    }
 }
 
 #[async_trait]
@@ -102,8 +105,8 @@ mod tests {
         let rejected = || Err(SinkError::Rejected("no".into()));
         let away = || Err(SinkError::Unavailable("away".into()));
         let busy = |s| Err(SinkError::Busy { after: Duration::from_secs(s) });
-        type Put = Result<Written, SinkError>;
-        let cases: Vec<(Vec<Put>, Put)> = vec![
+        type Answer = Result<Written, SinkError>;
+        let cases: Vec<(Vec<Answer>, Answer)> = vec![
             (vec![Ok(Written::Created), Ok(Written::Updated)], Ok(Written::Updated)),
             (vec![Ok(Written::Stale), Ok(Written::Created)], Ok(Written::Stale)),
             (vec![Ok(Written::Created), rejected()], Err(SinkError::Rejected("always: no".into()))),

@@ -70,9 +70,9 @@ pub trait Sink: Send + Sync {
 pub struct Query {
     /// The words, as [`query`] reads them.
     pub text: String,
-    /// Only this host and those below it.
+    /// Only this host and those below it, whatever sites the text names.
     pub site: Option<String>,
-    /// Only this language, as documents name it (`en`).
+    /// Only this language, as documents name it (`en`), whatever languages the text names.
     pub language: Option<String>,
     /// Hits wanted, at most [`Query::LARGEST`].
     pub limit: usize,

@@ -37,8 +37,8 @@ pub enum StoreError {
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Entries by namespace and key. An expired entry is as good as absent, swept or not. Clones of a value in flight and
-/// concurrent calls are fine: of several claims of one key, one wins.
+/// Entries by namespace and key. An expired entry is as good as absent, swept or not. Concurrent calls
+/// are fine: of several claims of one key, one wins.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// `sqlite`, …

@@ -10,6 +10,7 @@
 
 pub mod partitioner;
 pub mod sqlite;
+pub mod tail;
 
 use std::time::Duration;
 

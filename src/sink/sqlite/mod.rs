@@ -10,8 +10,9 @@
 //! | `documents` | the documents, one a row; `text` last, so that the other columns are read without it |
 //! | `search` | FTS5 over `title`, `description` and `text` of `documents`: words folded to lower case and without accents |
 //!
-//! `search` follows `documents` by triggers, so `DELETE FROM documents WHERE host = '…'` in a shell is all it takes. A
-//! document that is fetched again with the same words leaves `search` alone. Links are not kept.
+//! Links are not kept. A document that is fetched again with the same words leaves `search` alone. In a shell, rows may
+//! be deleted (`DELETE FROM documents WHERE host = '…'`; a trigger keeps `search` in step); after an `UPDATE` there,
+//! `INSERT INTO search(search) VALUES ('rebuild')` is needed.
 
 mod search;
 mod write;

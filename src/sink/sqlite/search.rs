@@ -46,7 +46,7 @@ impl Plan {
         if parsed.is_empty() && query.site.is_none() && query.language.is_none() {
             return None;
         }
-        // What the caller fixes narrows what the text asks for.
+        // What the caller fixes stands in place of what is typed.
         let narrow =
             |fixed: Option<String>, typed: &mut Vec<String>| fixed.map_or_else(|| std::mem::take(typed), |f| vec![f]);
         let all = parsed.all.iter().map(|group| any_of(group)).collect::<Vec<_>>().join(" AND ");

@@ -23,17 +23,8 @@ CREATE VIRTUAL TABLE search USING fts5(
   content = 'documents', content_rowid = 'n',
   tokenize = "unicode61 remove_diacritics 2");
 INSERT INTO search(search, rank) VALUES ('rank', 'bm25(8.0, 2.0, 1.0)');
-CREATE TRIGGER documents_insert AFTER INSERT ON documents BEGIN
-  INSERT INTO search(rowid, title, description, text) VALUES (new.n, new.title, new.description, new.text);
-END;
+INSERT INTO search(search, rank) VALUES ('hashsize', 16777216);
 CREATE TRIGGER documents_delete AFTER DELETE ON documents BEGIN
   INSERT INTO search(search, rowid, title, description, text)
   VALUES ('delete', old.n, old.title, old.description, old.text);
-END;
-CREATE TRIGGER documents_update AFTER UPDATE OF n, title, description, text ON documents
-WHEN old.n IS NOT new.n OR old.title IS NOT new.title OR old.description IS NOT new.description OR old.text IS NOT new.text
-BEGIN
-  INSERT INTO search(search, rowid, title, description, text)
-  VALUES ('delete', old.n, old.title, old.description, old.text);
-  INSERT INTO search(rowid, title, description, text) VALUES (new.n, new.title, new.description, new.text);
 END;

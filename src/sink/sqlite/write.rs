@@ -1,10 +1,15 @@
 //! Writing a batch of documents in one transaction, each with its own outcome.
+//!
+//! FTS5 gathers words in memory and writes them out when 16 MB have come together, at the end of the transaction, when a
+//! row number goes down, and at each savepoint. The last two would make a piece of index of every single document and
+//! double the cost of an insert. So rows are written in ascending order, and nothing here makes SQLite open a savepoint:
+//! no trigger fires, no `INSERT … SELECT`, and a failed batch is repeated one by one.
 
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, named_params};
+use rusqlite::{Connection, OptionalExtension, Transaction, named_params, params};
 use tracing::error;
 
 use crate::record::Enriched;
@@ -14,11 +19,9 @@ use crate::sqlite::{self, SqliteError};
 type Outcome = Result<Written, SinkError>;
 
 /// Writes all documents; returns when they are durable. What fails together is tried again one by one, so that a
-/// document SQLite refuses takes no other with it. (Savepoints would do the same, but each one makes FTS5 write out what
-/// it has gathered.)
+/// document SQLite refuses takes no other with it.
 pub fn all(connection: &mut Connection, path: &Path, documents: &[Arc<Enriched>]) -> Vec<Outcome> {
-    let together = sqlite::transaction(connection, |tx| documents.iter().map(|d| Ok(Ok(put(tx, d)?))).collect());
-    let e = match together {
+    let e = match sqlite::transaction(connection, |tx| together(tx, documents)) {
         Ok(outcomes) => return outcomes,
         Err(e) => e,
     };
@@ -30,6 +33,22 @@ pub fn all(connection: &mut Connection, path: &Path, documents: &[Arc<Enriched>]
     }
 }
 
+/// In the order of their rows, new ones last; those of one id in the order they came.
+fn together(tx: &Transaction<'_>, documents: &[Arc<Enriched>]) -> rusqlite::Result<Vec<Outcome>> {
+    let mut order = Vec::with_capacity(documents.len());
+    for (at, d) in documents.iter().enumerate() {
+        let n: Option<i64> =
+            tx.prepare_cached("SELECT n FROM documents WHERE id = ?")?.query_row([&d.id], |r| r.get(0)).optional()?;
+        order.push((n.unwrap_or(i64::MAX), at));
+    }
+    order.sort_unstable();
+    let mut outcomes = vec![Ok(Written::Stale); documents.len()];
+    for (_, at) in order {
+        outcomes[at] = Ok(put(tx, &documents[at])?);
+    }
+    Ok(outcomes)
+}
+
 fn refusal(why: &SqliteError) -> SinkError {
     match why {
         SqliteError::TooBig(why) => SinkError::Rejected(why.clone()),
@@ -38,18 +57,68 @@ fn refusal(why: &SqliteError) -> SinkError {
     }
 }
 
+/// The columns that `search` is over.
+#[derive(PartialEq)]
+struct Words<'a> {
+    title: Option<Cow<'a, str>>,
+    description: Option<Cow<'a, str>>,
+    text: Cow<'a, str>,
+}
+
 fn put(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Written> {
-    let held: Option<i64> = tx
-        .prepare_cached("SELECT fetched_at FROM documents WHERE id = ?")?
-        .query_row([&d.id], |r| r.get(0))
-        .optional()?;
-    let written = match held {
-        Some(version) if version > d.fetched_at => return Ok(Written::Stale),
-        Some(_) => Written::Updated,
-        None => Written::Created,
+    let words = Words {
+        title: d.title.as_deref().map(without_nul),
+        description: d.description.as_deref().map(without_nul),
+        text: without_nul(&d.text),
     };
-    let sql = if written == Written::Created { INSERT } else { UPDATE };
+    let held: Option<(i64, i64)> = tx
+        .prepare_cached("SELECT n, fetched_at FROM documents WHERE id = ?")?
+        .query_row([&d.id], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    let Some((n, version)) = held else {
+        write(tx, INSERT, None, d, &words)?;
+        find(tx, tx.last_insert_rowid(), &words)?;
+        return Ok(Written::Created);
+    };
+    if version > d.fetched_at {
+        return Ok(Written::Stale);
+    }
+    let old = tx.prepare_cached("SELECT title, description, text FROM documents WHERE n = ?")?.query_row([n], |r| {
+        let column = |at| r.get::<_, Option<String>>(at).map(|t| t.map(Cow::Owned));
+        Ok(Words { title: column(0)?, description: column(1)?, text: r.get::<_, String>(2)?.into() })
+    })?;
+    // FTS5 must be told what it is to forget, word for word.
+    if old != words {
+        forget(tx, n, &old)?;
+    }
+    write(tx, UPDATE, Some(n), d, &words)?;
+    if old != words {
+        find(tx, n, &words)?;
+    }
+    Ok(Written::Updated)
+}
+
+/// Makes a document's words found.
+fn find(tx: &Transaction<'_>, n: i64, words: &Words<'_>) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO search(rowid, title, description, text) VALUES (?, ?, ?, ?)")?.execute(params![
+        n,
+        words.title,
+        words.description,
+        words.text
+    ])?;
+    Ok(())
+}
+
+/// And found no more.
+fn forget(tx: &Transaction<'_>, n: i64, words: &Words<'_>) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO search(search, rowid, title, description, text) VALUES ('delete', ?, ?, ?, ?)")?
+        .execute(params![n, words.title, words.description, words.text])?;
+    Ok(())
+}
+
+fn write(tx: &Transaction<'_>, sql: &str, n: Option<i64>, d: &Enriched, words: &Words<'_>) -> rusqlite::Result<()> {
     tx.prepare_cached(sql)?.execute(named_params! {
+        ":n": n,
         ":id": d.id,
         ":fetched_at": d.fetched_at,
         ":host": d.host,
@@ -65,12 +134,12 @@ fn put(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Written> {
         ":canonical": d.canonical,
         ":author": d.author,
         ":site_name": d.site_name,
-        ":title": d.title.as_deref().map(without_nul),
+        ":title": words.title,
         ":attrs": serde_json::to_string(&d.attrs).unwrap_or_default(),
-        ":description": d.description.as_deref().map(without_nul),
-        ":text": without_nul(&d.text),
+        ":description": words.description,
+        ":text": words.text,
     })?;
-    Ok(written)
+    Ok(())
 }
 
 /// SQLite keeps NUL in text, but most tools that read the file stop there.
@@ -79,9 +148,9 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 }
 
 const INSERT: &str = "
-INSERT INTO documents(id, fetched_at, host, language, date, words, chars, text_hash, language_confidence, url, final_url,
+INSERT INTO documents(n, id, fetched_at, host, language, date, words, chars, text_hash, language_confidence, url, final_url,
   canonical, author, site_name, title, attrs, description, text)
-VALUES (:id, :fetched_at, :host, :language, :date, :words, :chars, :text_hash, :language_confidence, :url, :final_url,
+VALUES (:n, :id, :fetched_at, :host, :language, :date, :words, :chars, :text_hash, :language_confidence, :url, :final_url,
   :canonical, :author, :site_name, :title, :attrs, :description, :text)";
 
 const UPDATE: &str = "
@@ -89,4 +158,4 @@ UPDATE documents SET fetched_at = :fetched_at, host = :host, language = :languag
   chars = :chars, text_hash = :text_hash, language_confidence = :language_confidence, url = :url, final_url = :final_url,
   canonical = :canonical, author = :author, site_name = :site_name, title = :title, attrs = :attrs,
   description = :description, text = :text
-WHERE id = :id";
+WHERE n = :n AND id = :id";

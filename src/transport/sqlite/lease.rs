@@ -53,9 +53,10 @@ impl Process {
         Ok(Process { _lock: lock, lock_path, members })
     }
 
-    /// Name of the lock file, as `members.lock_file` has it.
+    /// Name of the lock file beside the log, as `members.lock_file` has it: processes may have come to the folder by
+    /// different paths.
     pub fn lock_file(&self) -> String {
-        self.lock_path.to_string_lossy().into_owned()
+        self.lock_path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Gives signs of life for a member from now on.
@@ -169,7 +170,12 @@ fn alive(c: &Connection, group: &str) -> rusqlite::Result<Vec<String>> {
         )?
         .query_map(params![group, fresh], |r| Ok((r.get(0)?, r.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
-    Ok(rows.into_iter().filter(|(_, lock)| held(Path::new(lock))).map(|(m, _)| m).collect())
+    Ok(rows.into_iter().filter(|(_, lock)| held(&beside(c, lock))).map(|(m, _)| m).collect())
+}
+
+/// Path of a lock file: beside the log, whose full path SQLite knows.
+fn beside(c: &Connection, lock: &str) -> PathBuf {
+    Path::new(c.path().unwrap_or_default()).with_file_name(lock)
 }
 
 /// Whether some process holds the lock.
@@ -205,11 +211,13 @@ pub fn take(tx: &Transaction<'_>, group: &str, member: &str, wanted: &[i32]) -> 
     Ok(taken)
 }
 
-/// Gives leases back.
-pub fn release(tx: &Transaction<'_>, group: &str, member: &str, partitions: &[i32]) -> rusqlite::Result<()> {
-    for p in partitions {
-        tx.prepare_cached("UPDATE leases SET member = NULL WHERE group_name = ? AND partition = ? AND member = ?")?
-            .execute(params![group, p, member])?;
+/// Gives leases (partition, epoch) back; one that has another epoch by now is another lease.
+pub fn release(tx: &Transaction<'_>, group: &str, member: &str, leases: &[(i32, i64)]) -> rusqlite::Result<()> {
+    for (partition, epoch) in leases {
+        tx.prepare_cached(
+            "UPDATE leases SET member = NULL WHERE group_name = ? AND partition = ? AND member = ? AND epoch = ?",
+        )?
+        .execute(params![group, partition, member, epoch])?;
     }
     Ok(())
 }
@@ -220,9 +228,12 @@ pub fn enter(tx: &Transaction<'_>, group: &str, member: &str, lock_file: &str) -
         .prepare_cached("SELECT member, lock_file FROM members")?
         .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(String, String)>>>()?;
-    for (dead, lock) in rows.iter().filter(|(_, lock)| !held(Path::new(lock))) {
-        tx.execute("DELETE FROM members WHERE member = ?", [dead])?;
-        let _already_gone = std::fs::remove_file(lock);
+    for (dead, lock) in rows {
+        let lock = beside(tx, &lock);
+        if !held(&lock) {
+            tx.execute("DELETE FROM members WHERE member = ?", [dead])?;
+            let _already_gone = std::fs::remove_file(lock);
+        }
     }
     tx.execute(
         "INSERT OR REPLACE INTO members(member, group_name, lock_file, heartbeat) VALUES (?, ?, ?, ?)",

@@ -1,6 +1,6 @@
 //! A member of a group: a thread that reads the partitions it holds and looks after its leases.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ struct Held {
     topic_id: i64,
     position: i64,
     paused: bool,
+    /// Told to be revoked; nothing more is read until it is released.
+    revoked: bool,
 }
 
 type Holding = Arc<Mutex<HashMap<TopicPartition, Held>>>;
@@ -53,32 +55,34 @@ impl SqliteMember {
         let lock_file = shared.process.lock_file();
         let wanted = topics.to_vec();
         let (g, n) = (Arc::clone(&group), Arc::clone(&name));
-        let found: std::result::Result<Vec<(Arc<str>, i64, i32)>, String> = shared
+        // What cannot be joined leaves no trace: all is checked before the group is entered.
+        let found: Result<Vec<(Arc<str>, i64, i32)>> = shared
             .writer
             .call(move |tx| {
-                let mut found = vec![];
+                let mut found: Vec<(Arc<str>, i64, i32)> = vec![];
                 for topic in wanted {
                     let row: Option<(i64, i32)> = tx
                         .query_row("SELECT id, partitions FROM topics WHERE name = ?", [&topic], |r| {
                             Ok((r.get(0)?, r.get(1)?))
                         })
                         .optional()?;
-                    let Some((id, partitions)) = row else { return Ok(Err(topic)) };
-                    tx.execute("INSERT OR IGNORE INTO subscriptions VALUES (?, ?)", params![&*g, id])?;
+                    let Some((id, partitions)) = row else { return Ok(Err(TransportError::NoTopic(topic))) };
+                    if let Some((first, _, expected)) = found.first().filter(|t| t.2 != partitions) {
+                        return Ok(Err(TransportError::Fatal(format!(
+                            "{topic} has {partitions} partitions and {first} has {expected}: topics read together need equal counts"
+                        ))));
+                    }
                     found.push((topic.into(), id, partitions));
+                }
+                for (_, id, _) in &found {
+                    tx.execute("INSERT OR IGNORE INTO subscriptions VALUES (?, ?)", params![&*g, id])?;
                 }
                 lease::enter(tx, &g, &n, &lock_file)?;
                 Ok(Ok(found))
             })
             .await?;
-        let topics = found.map_err(TransportError::NoTopic)?;
+        let topics = found?;
         let partitions = topics.first().map_or(0, |t| t.2);
-        if let Some(odd) = topics.iter().find(|t| t.2 != partitions) {
-            return Err(TransportError::Fatal(format!(
-                "{} has {} partitions and {} has {partitions}: topics read together need equal counts",
-                odd.0, odd.2, topics[0].0
-            )));
-        }
         shared.process.add(&name);
         let holding = Holding::default();
         let (tx, events) = mpsc::channel(EVENTS);
@@ -93,7 +97,6 @@ impl SqliteMember {
             partitions,
             holding: Arc::clone(&holding),
             events: tx,
-            releasing: vec![],
         };
         std::thread::Builder::new()
             .name(format!("log-read-{group}"))
@@ -136,13 +139,23 @@ impl Member for SqliteMember {
     }
 
     async fn release(&mut self, partitions: &[TopicPartition]) {
-        let numbers: Vec<i32> = partitions.iter().map(|p| p.partition).collect();
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner).retain(|at, _| !numbers.contains(&at.partition));
+        let numbers: HashSet<i32> = partitions.iter().map(|p| p.partition).collect();
+        let mut leases: Vec<(i32, i64)> = {
+            let held = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
+            held.iter()
+                .filter(|(at, _)| numbers.contains(&at.partition))
+                .map(|(at, h)| (at.partition, h.epoch))
+                .collect()
+        };
+        leases.sort_unstable();
+        leases.dedup();
         let (group, name) = (Arc::clone(&self.group), Arc::clone(&self.name));
-        let released = self.shared.writer.call(move |tx| lease::release(tx, &group, &name, &numbers)).await;
+        let released = self.shared.writer.call(move |tx| lease::release(tx, &group, &name, &leases)).await;
         if let Err(e) = released {
-            tracing::warn!(error = %e, "leases could not be given back; they run out by themselves");
+            tracing::warn!(error = %e, "leases could not be given back; they are taken anew under another epoch");
         }
+        // Only now: while they are held here, the thread takes no lease that this release could give away.
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner).retain(|at, _| !numbers.contains(&at.partition));
     }
 
     async fn leave(self: Box<Self>) {
@@ -172,12 +185,10 @@ struct Thread {
     partitions: i32,
     holding: Holding,
     events: mpsc::Sender<Result<Event>>,
-    /// Partition numbers told to be revoked, until they are released.
-    releasing: Vec<i32>,
 }
 
 impl Thread {
-    fn run(mut self) {
+    fn run(self) {
         let mut ticked: Option<Instant> = None;
         while !self.events.is_closed() {
             if ticked.is_none_or(|t| t.elapsed() >= TICK) {
@@ -209,29 +220,33 @@ impl Thread {
         self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks after the leases.
-    fn tick(&mut self) -> Result<()> {
-        let mut numbers: Vec<(i32, i64)> = self.held().iter().map(|(at, h)| (at.partition, h.epoch)).collect();
+    /// Looks after the leases. Nothing is taken while anything told to be revoked is not yet released, so that the
+    /// release of an old lease and the arrival of a new one are never under way at the same time.
+    fn tick(&self) -> Result<()> {
+        let (mut numbers, releasing) = {
+            let held = self.held();
+            let kept: Vec<(i32, i64)> =
+                held.iter().filter(|(_, h)| !h.revoked).map(|(at, h)| (at.partition, h.epoch)).collect();
+            (kept, held.values().any(|h| h.revoked))
+        };
         numbers.sort_unstable();
         numbers.dedup();
-        self.releasing.retain(|p| numbers.iter().any(|(n, _)| n == p));
-        numbers.retain(|(n, _)| !self.releasing.contains(n));
         let plan = lease::plan(&self.reader, &self.group, &self.name, self.partitions, &numbers)
             .map_err(|e| schema::explain(&e, &self.path))?;
-        if !plan.lost.is_empty() {
-            let partitions = self.topic_partitions(&plan.lost);
-            self.held().retain(|at, _| !plan.lost.contains(&at.partition));
-            self.send(Ok(Event::Revoked { partitions, lost: true }));
-        }
-        if !plan.surplus.is_empty() {
-            self.releasing.extend(&plan.surplus);
-            let partitions = self.topic_partitions(&plan.surplus);
-            self.send(Ok(Event::Revoked { partitions, lost: false }));
-        }
-        if !plan.free.is_empty() && self.releasing.is_empty() {
+        self.revoke(&plan.lost, true);
+        self.revoke(&plan.surplus, false);
+        if !releasing && plan.lost.is_empty() && plan.surplus.is_empty() && !plan.free.is_empty() {
             self.acquire(plan.free)?;
         }
         Ok(())
+    }
+
+    fn revoke(&self, numbers: &[i32], lost: bool) {
+        if numbers.is_empty() {
+            return;
+        }
+        self.held().iter_mut().filter(|(at, _)| numbers.contains(&at.partition)).for_each(|(_, h)| h.revoked = true);
+        self.send(Ok(Event::Revoked { partitions: self.topic_partitions(numbers), lost }));
     }
 
     fn topic_partitions(&self, numbers: &[i32]) -> Vec<TopicPartition> {
@@ -240,7 +255,7 @@ impl Thread {
         numbers.iter().flat_map(one).collect()
     }
 
-    fn acquire(&mut self, wanted: Vec<i32>) -> Result<()> {
+    fn acquire(&self, wanted: Vec<i32>) -> Result<()> {
         let (group, name) = (Arc::clone(&self.group), Arc::clone(&self.name));
         let topics = self.topics.clone();
         // Progress is read in the transaction that takes the lease: the former owner can commit no more.
@@ -274,12 +289,16 @@ impl Thread {
         if assignments.is_empty() {
             return Ok(());
         }
-        let told = assignments.iter().map(|(_, a)| a.clone()).collect();
-        self.send(Ok(Event::Assigned(told)));
-        let mut held = self.held();
-        for (topic_id, a) in assignments {
-            held.insert(a.at, Held { epoch: a.epoch, topic_id, position: a.base, paused: false });
+        {
+            // Before the runner is told, because it may pause or commit as soon as it knows.
+            let mut held = self.held();
+            for (topic_id, a) in &assignments {
+                let fresh =
+                    Held { epoch: a.epoch, topic_id: *topic_id, position: a.base, paused: false, revoked: false };
+                held.insert(a.at.clone(), fresh);
+            }
         }
+        self.send(Ok(Event::Assigned(assignments.into_iter().map(|(_, a)| a).collect())));
         Ok(())
     }
 
@@ -297,7 +316,9 @@ impl Thread {
         let mut work: VecDeque<(TopicPartition, i64, i64, i64)> = self
             .held()
             .iter()
-            .filter(|(at, h)| !h.paused && ends.get(&(h.topic_id, at.partition)).is_some_and(|end| *end > h.position))
+            .filter(|(at, h)| {
+                !h.paused && !h.revoked && ends.get(&(h.topic_id, at.partition)).is_some_and(|end| *end > h.position)
+            })
             .map(|(at, h)| (at.clone(), h.topic_id, h.position, h.epoch))
             .collect();
         let any = !work.is_empty();

@@ -78,7 +78,13 @@ impl Wake {
 impl Sqlite {
     /// Opens or creates the file.
     pub fn open(path: &Path) -> Result<Sqlite> {
-        let connection = schema::open(path)?;
+        Sqlite::open_within(path, schema::BUSY)
+    }
+
+    /// The same, giving up on a file that another process keeps locked after `busy` instead of 10 s; so does each later
+    /// write.
+    pub fn open_within(path: &Path, busy: Duration) -> Result<Sqlite> {
+        let connection = schema::open(path, busy)?;
         let wake = Arc::new(Wake::default());
         let writer = writer::Writer::start(connection, Arc::clone(&wake))?;
         let reader = schema::open_reader(path)?;
@@ -166,16 +172,17 @@ impl Transport for Sqlite {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<Vec<Incoming>> {
-        let at = at.clone();
-        self.query(move |c| {
-            let id: Option<i64> =
-                c.query_row("SELECT id FROM topics WHERE name = ?", [&*at.topic], |r| r.get(0)).optional()?;
-            match id {
-                Some(id) => member::read(c, id, &at, from, max_records, max_bytes),
-                None => Ok(vec![]),
-            }
-        })
-        .await
+        let place = at.clone();
+        let records = self
+            .query(move |c| {
+                let id: Option<i64> = c
+                    .prepare_cached("SELECT id FROM topics WHERE name = ?")?
+                    .query_row([&*place.topic], |r| r.get(0))
+                    .optional()?;
+                id.map(|id| member::read(c, id, &place, from, max_records, max_bytes)).transpose()
+            })
+            .await?;
+        records.ok_or_else(|| TransportError::NoTopic(at.topic.to_string()))
     }
 
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64, String)>> {
@@ -204,5 +211,57 @@ impl Transport for Sqlite {
                 return Ok(total);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Headers;
+    use crate::transport::{Assignment, Batch, Committed, Event, Progress};
+
+    fn big(topic: &str) -> Outgoing {
+        let noise = (0..20_000).map(|_| rand::random()).collect::<Vec<u8>>();
+        Outgoing {
+            topic: topic.into(),
+            partition: Some(0),
+            key: None,
+            value: noise.into(),
+            headers: Headers::default(),
+        }
+    }
+
+    /// A full disk, as SQLite reports it: no more pages than now.
+    async fn limit(log: &Sqlite, pages: i64) {
+        let set = move |tx: &rusqlite::Transaction<'_>| {
+            tx.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        };
+        log.shared.writer.call(set).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_writes_nothing_says_so_and_the_same_batch_goes_through_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Sqlite::open(&folder.path().join("log.db")).unwrap();
+        let topics: Vec<_> =
+            crate::topology::topics().into_iter().filter(|t| t.name == "urls" || t.name == "pages").collect();
+        log.create_topics(&topics).await.unwrap();
+        let mut member = log.join("g", &["urls".to_owned()]).await.unwrap();
+        let Event::Assigned(owned) = member.next().await.unwrap() else { panic!("not assigned") };
+        let one = |a: &Assignment| Progress { at: a.at.clone(), epoch: a.epoch, base: 7, map: "m".into() };
+        let batch = Arc::new(Batch { progress: owned.iter().map(one).collect(), outputs: vec![big("pages"); 40] });
+
+        limit(&log, 1).await;
+        let Committed::Aborted(why) = member.commit(Arc::clone(&batch)).await else { panic!("written to a full disk") };
+        assert!(why.contains("is full: free some space"), "{why}");
+        let e = log.append(vec![big("pages"); 40]).await.unwrap_err();
+        assert!(matches!(&e, TransportError::Unavailable(m) if m.contains("is full")), "{e}");
+        assert!(log.bounds("pages").await.unwrap().iter().all(|b| b.end == 0));
+        assert_eq!(log.progress("g", "urls").await.unwrap(), vec![]);
+
+        limit(&log, 1 << 30).await;
+        assert_eq!(member.commit(batch).await, Committed::Done);
+        assert_eq!(log.bounds("pages").await.unwrap()[0].end, 40);
+        assert_eq!(log.progress("g", "urls").await.unwrap().len(), owned.len());
     }
 }

@@ -1,7 +1,7 @@
 //! The file: tables, version, settings, and SQLite's errors in words.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 
@@ -13,7 +13,9 @@ const VERSION: i64 = 1;
 /// `PRAGMA application_id`: "Tide".
 const APPLICATION: i64 = 0x5469_6465;
 /// How long a statement waits for a lock another process holds.
-const BUSY: Duration = Duration::from_secs(10);
+pub const BUSY: Duration = Duration::from_secs(10);
+/// Pause between two attempts to open.
+const RETRY: Duration = Duration::from_millis(20);
 
 const TABLES: &str = "
 CREATE TABLE topics(
@@ -43,7 +45,7 @@ CREATE VIEW log AS SELECT
   CAST(r.key AS TEXT) AS key, r.headers AS headers, r.codec AS codec, length(r.value) AS bytes, r.value AS value
   FROM records r JOIN topics t ON t.id = r.id >> 52;
 CREATE VIEW lag AS SELECT
-  g.group_name AS group_name, t.name AS topic, p.partition AS partition, p.next_offset AS next_offset,
+  s.group_name AS group_name, t.name AS topic, p.partition AS partition, p.next_offset AS next_offset,
   coalesce(g.base, p.start_offset) AS base, p.next_offset - coalesce(g.base, p.start_offset) AS lag
   FROM partitions p JOIN topics t ON t.id = p.topic_id
   JOIN subscriptions s ON s.topic_id = p.topic_id
@@ -60,18 +62,30 @@ pub fn offset_of(id: i64) -> i64 {
     id & ((1 << 40) - 1)
 }
 
-/// Opens the file for writing, creating it and its tables if it is new.
-pub fn open(path: &Path) -> Result<Connection> {
+/// Opens the file for writing, creating it and its tables if it is new. Waits up to `busy` for a lock.
+pub fn open(path: &Path, busy: Duration) -> Result<Connection> {
+    let until = Instant::now() + busy;
+    loop {
+        match try_open(path, busy) {
+            // Turning on WAL does not wait by itself while another process creates the file.
+            Err(TransportError::Unavailable(_)) if Instant::now() < until => std::thread::sleep(RETRY),
+            opened => return opened,
+        }
+    }
+}
+
+fn try_open(path: &Path, busy: Duration) -> Result<Connection> {
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir)
             .map_err(|e| TransportError::Fatal(format!("cannot create the folder {}: {e}", dir.display())))?;
     }
     let fail = |e: rusqlite::Error| explain(&e, path);
     let mut c = Connection::open(path).map_err(fail)?;
-    c.busy_timeout(BUSY).map_err(fail)?;
+    c.busy_timeout(busy).map_err(fail)?;
+    // First: another process may be creating them, and does so in one transaction with the ids read next.
+    let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
     let application: i64 = c.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(fail)?;
     let version: i64 = c.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
-    let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
     if tables > 0 && application != APPLICATION {
         return Err(TransportError::Fatal(format!(
             "{} is a database of something else; choose another folder with --data",
@@ -132,8 +146,7 @@ pub fn explain(e: &rusqlite::Error, path: &Path) -> TransportError {
             "the disk that holds {file} is full: free some space, and the work goes on by itself"
         )),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => TransportError::Unavailable(format!(
-            "{file} has been locked by another process for {} s: end that process (a backup or an sqlite3 shell with an open transaction?)",
-            BUSY.as_secs()
+            "{file} is kept locked by another process: end that process (a backup or an sqlite3 shell with an open transaction?)"
         )),
         Some(ErrorCode::NotADatabase) => TransportError::Fatal(format!(
             "{file} is not a SQLite database; choose another folder with --data or remove the file"

@@ -188,6 +188,8 @@ impl Thread {
             Err(e) => {
                 let why = schema::explain(&e, &self.path);
                 error!(error = %why, "transaction rolled back");
+                // A topic may have been made, and noted, in the transaction that is undone now.
+                self.topics.clear();
                 for a in answers {
                     let e = TransportError::Unavailable(why.to_string());
                     match a {
@@ -241,8 +243,8 @@ impl Thread {
                 Request::Append { records, reply } => {
                     let outcome = work.map(|tx| {
                         let mut offsets = Offsets { tx, next: std::mem::take(&mut next) };
-                        let outcome = check_topics(tx, topics, &records).and_then(|missing| match missing {
-                            Some(topic) => Ok(Err(TransportError::NoTopic(topic))),
+                        let outcome = check(tx, topics, &records).and_then(|wrong| match wrong {
+                            Some(e) => Ok(Err(e)),
                             None => offsets.insert_all(topics, &records).map(Ok),
                         });
                         next = offsets.next;
@@ -304,8 +306,8 @@ fn commit(
     if !fenced.is_empty() {
         return Ok(Committed::Fenced(fenced));
     }
-    if let Some(topic) = check_topics(tx, topics, &batch.outputs)? {
-        return Ok(Committed::Aborted(TransportError::NoTopic(topic).to_string()));
+    if let Some(e) = check(tx, topics, &batch.outputs)? {
+        return Ok(Committed::Aborted(e.to_string()));
     }
     offsets.insert_all(topics, &batch.outputs)?;
     for p in &batch.progress {
@@ -318,15 +320,22 @@ fn commit(
     Ok(Committed::Done)
 }
 
-/// The first topic that does not exist, if any.
-fn check_topics(
+/// The first record that has no place to go to, if any. Seen before anything is written, so that it fails alone and not
+/// the whole transaction.
+fn check(
     tx: &Transaction<'_>,
     topics: &mut HashMap<Arc<str>, (i64, u32)>,
     records: &[Outgoing],
-) -> rusqlite::Result<Option<String>> {
+) -> rusqlite::Result<Option<TransportError>> {
     for r in records {
-        if topic_of(tx, topics, &r.topic)?.is_none() {
-            return Ok(Some(r.topic.to_string()));
+        let Some((_, partitions)) = topic_of(tx, topics, &r.topic)? else {
+            return Ok(Some(TransportError::NoTopic(r.topic.to_string())));
+        };
+        if let Some(p) = r.partition.filter(|p| u32::try_from(*p).map_or(true, |p| p >= partitions)) {
+            return Ok(Some(TransportError::Fatal(format!(
+                "{} has no partition {p}: it has {partitions}, counted from 0",
+                r.topic
+            ))));
         }
     }
     Ok(None)

@@ -1,0 +1,122 @@
+//! A dead letter as it is read, its id, and the marker of its replay.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::headers;
+use crate::record::letter::{FINGERPRINT, Failure};
+use crate::record::url_task::{UrlTask, host_key};
+use crate::topology::{Names, StageName};
+use crate::transport::Incoming;
+
+/// Where a letter rests: `topic/partition/offset`, the topic without prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LetterId {
+    /// Name without prefix, such as `fetch.dlq`.
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
+    }
+}
+
+impl FromStr for LetterId {
+    type Err = String;
+    fn from_str(s: &str) -> Result<LetterId, String> {
+        let wrong = || format!("{s:?} is no letter: ids look like fetch.dlq/3/17");
+        let mut parts = s.rsplitn(3, '/');
+        let (offset, partition, topic) = (parts.next(), parts.next(), parts.next());
+        let (Some(offset), Some(partition), Some(topic)) = (offset, partition, topic) else { return Err(wrong()) };
+        let (Ok(offset), Ok(partition)) = (offset.parse(), partition.parse()) else { return Err(wrong()) };
+        Ok(LetterId { topic: topic.to_owned(), partition, offset })
+    }
+}
+
+/// When a letter was put back: the marker in the topic `replays`, JSON, key: the letter's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// The replay run.
+    pub run: String,
+    /// Unix ms.
+    pub at: i64,
+}
+
+impl Replay {
+    /// Reads a record of the topic; None when it is no marker.
+    pub fn read(record: &Incoming) -> Option<(LetterId, Replay)> {
+        let id = std::str::from_utf8(record.key.as_ref()?).ok()?.parse().ok()?;
+        Some((id, serde_json::from_slice(&record.value).ok()?))
+    }
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Where it rests.
+    pub id: LetterId,
+    /// The stage whose dead letter it is.
+    pub stage: StageName,
+    /// Key, value and headers as they came, and the failure's headers.
+    pub record: Incoming,
+    /// Where and why it failed; None for a record that somebody else put there.
+    pub failure: Option<Failure>,
+    /// Set once it was put back.
+    pub replayed: Option<Replay>,
+}
+
+impl Letter {
+    /// Reads a record of a stage's dead-letter topic.
+    pub fn read(stage: StageName, names: &Names, record: Incoming) -> Letter {
+        let id = LetterId {
+            topic: names.bare(&record.at.topic).to_owned(),
+            partition: record.at.partition,
+            offset: record.offset,
+        };
+        Letter { id, stage, failure: Failure::read(&record.headers), replayed: None, record }
+    }
+
+    /// When it was given up, Unix ms; when it was written, if it does not say.
+    pub fn at(&self) -> i64 {
+        self.failure.as_ref().map(|f| f.at).filter(|at| *at > 0).unwrap_or(self.record.timestamp)
+    }
+
+    /// Its URL: the header's, else that of a value which is a URL task.
+    pub fn url(&self) -> Option<String> {
+        let header = self.record.headers.str(headers::URL).map(str::to_owned);
+        header.or_else(|| match self.stage {
+            StageName::Fetch => UrlTask::decode(&self.record.value).ok().map(|t| t.url),
+            _ => None,
+        })
+    }
+
+    /// Host of its URL, as in keys: with a port that is not the default.
+    pub fn host(&self) -> Option<String> {
+        self.url().and_then(|u| url::Url::parse(&u).ok()).map(|u| host_key(&u))
+    }
+
+    /// Names its cause.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.record.headers.str(FINGERPRINT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_back_and_others_are_refused() {
+        let id = LetterId { topic: "fetch.dlq".into(), partition: 3, offset: 17 };
+        assert_eq!(id.to_string(), "fetch.dlq/3/17");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "fetch.dlq", "fetch.dlq/3", "fetch.dlq/x/1", "fetch.dlq/1/", "3/17"] {
+            assert!(bad.parse::<LetterId>().is_err_and(|e| e.contains("fetch.dlq/3/17")), "{bad}");
+        }
+    }
+}

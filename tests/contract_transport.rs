@@ -1,0 +1,405 @@
+//! What every transport must do. Each test runs on every implementation, on fresh state; a second handle stands for a
+//! second process.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::{Log, Reader, both, eventually, placed, read_all, record, text, topic};
+use tidemill::record::Headers;
+use tidemill::transport::partitioner::partition;
+use tidemill::transport::{Batch, Committed, Progress, TopicPartition, Transport, TransportError};
+
+macro_rules! contract {
+    ($($test:ident,)*) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(&super::common::SqliteLog::new()).await;
+                }
+            )*
+        }
+    };
+}
+
+contract! {
+    records_of_a_partition_keep_their_order,
+    keys_go_where_the_java_client_sends_them,
+    every_byte_of_a_record_comes_back,
+    an_append_is_all_or_nothing,
+    a_commit_is_outputs_and_progress_together,
+    offsets_and_progress_survive_a_restart,
+    two_members_share_fairly_and_miss_nothing,
+    all_topics_of_a_group_are_assigned_together,
+    a_leaving_members_partitions_move_at_once,
+    what_is_finished_may_be_committed_until_the_release,
+    a_member_that_lost_its_lease_is_fenced,
+    a_member_that_lost_its_lease_gets_a_new_one,
+    a_paused_partition_is_silent_until_resumed,
+    reads_bounds_and_tails_need_no_group,
+    unknown_topics_are_named,
+    a_record_is_delivered_without_waiting_for_a_poll,
+    unequal_partition_counts_are_refused,
+}
+
+async fn with_topics(log: &dyn Log, topics: &[(&str, u32)]) -> Arc<dyn Transport> {
+    let t = log.open().await;
+    let topics: Vec<_> = topics.iter().map(|(name, n)| topic(name, *n)).collect();
+    t.create_topics(&topics).await.unwrap();
+    // Again: what exists stays as it is.
+    t.create_topics(&topics).await.unwrap();
+    t
+}
+
+async fn records_of_a_partition_keep_their_order(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 3)]).await;
+    let other = log.open().await;
+    for chunk in 0..20 {
+        let writer = if chunk % 2 == 0 { &t } else { &other };
+        let batch = (0..50).map(|i| placed("in", i % 3, (chunk * 50 + i).to_string())).collect();
+        writer.append(batch).await.unwrap();
+    }
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("all records", |r| r.records.len() >= 1000).await;
+    let mut next = BTreeMap::new();
+    let mut last = BTreeMap::new();
+    for rec in &r.records {
+        assert_eq!(rec.offset, *next.get(&rec.at.partition).unwrap_or(&0), "{}", rec.at);
+        next.insert(rec.at.partition, rec.offset + 1);
+        let n: i64 = text(rec).parse().unwrap();
+        assert!(last.insert(rec.at.partition, n).is_none_or(|l| l < n), "{n} out of order");
+    }
+    assert_eq!(r.records.len(), 1000);
+}
+
+async fn keys_go_where_the_java_client_sends_them(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 12)]).await;
+    let keys: Vec<String> = (0..200).map(|i| format!("host-{i}.example")).collect();
+    t.append(keys.iter().map(|k| record("in", k, k.clone())).collect()).await.unwrap();
+    // A key's own partition does not bind a record that names one.
+    t.append(vec![placed("in", 7, "placed")]).await.unwrap();
+    let read = read_all(&*t, "in").await;
+    assert_eq!(read.len(), 201);
+    for r in &read {
+        match &r.key {
+            Some(key) => assert_eq!(r.at.partition, partition(key, 12)),
+            None => assert_eq!((r.at.partition, text(r)), (7, "placed".into())),
+        }
+    }
+}
+
+async fn every_byte_of_a_record_comes_back(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 1)]).await;
+    let noise: Bytes = (0u32..1 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let headers = Headers(vec![
+        ("plain".into(), "text \"quoted\" \\ \u{1} é".into()),
+        ("bytes".into(), Bytes::from_static(b"\xff\x00\xc3\x28")),
+        ("twice".into(), "1".into()),
+        ("twice".into(), "2".into()),
+        ("empty".into(), Bytes::new()),
+        ("näme \"x\"".into(), "v".into()),
+    ]);
+    let mut sent = vec![];
+    for key in [None, Some(Bytes::new()), Some(Bytes::from_static(b"\xff\xfe"))] {
+        for value in [Bytes::new(), Bytes::from_static(b"\x00\xff"), noise.clone(), Bytes::from(vec![b'a'; 1 << 20])] {
+            let mut out = placed("in", 0, value);
+            out.key = key.clone();
+            out.headers = headers.clone();
+            sent.push(out);
+        }
+    }
+    t.append(sent.clone()).await.unwrap();
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("all records", |r| r.records.len() == sent.len()).await;
+    for read in [r.records, read_all(&*t, "in").await] {
+        assert_eq!(read.len(), sent.len());
+        for (read, sent) in read.iter().zip(&sent) {
+            assert_eq!(read.key, sent.key);
+            assert_eq!(read.headers, sent.headers);
+            assert!(read.value == sent.value, "a value of {} bytes came back changed", sent.value.len());
+        }
+    }
+}
+
+async fn an_append_is_all_or_nothing(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 2)]).await;
+    let e = t.append(vec![record("in", "a", "1"), record("nowhere", "a", "2")]).await.unwrap_err();
+    assert!(matches!(&e, TransportError::NoTopic(t) if t == "nowhere"), "{e}");
+    let e = t.append(vec![record("in", "a", "1"), placed("in", 9, "x")]).await.unwrap_err();
+    assert!(e.to_string().contains("in has no partition 9"), "{e}");
+    assert_eq!(read_all(&*t, "in").await, vec![]);
+    t.append(vec![record("in", "a", "3")]).await.unwrap();
+    let read = read_all(&*t, "in").await;
+    assert_eq!(read.iter().map(text).collect::<Vec<_>>(), ["3"]);
+}
+
+async fn a_commit_is_outputs_and_progress_together(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 1), ("out", 1)]).await;
+    t.append((0..4).map(|i| placed("in", 0, i.to_string())).collect()).await.unwrap();
+    let at = TopicPartition::new("in", 0);
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("records", |r| r.records.len() == 4).await;
+
+    // A topic that does not exist: neither outputs nor progress.
+    let bad = r.batch(&at, 1, "m0", vec![placed("out", 0, "x"), placed("nowhere", 0, "y")]);
+    assert!(matches!(r.member.commit(bad).await, Committed::Aborted(_)));
+    assert_eq!(read_all(&*t, "out").await, vec![]);
+    assert_eq!(t.progress("g", "in").await.unwrap(), vec![]);
+
+    let good = r.batch(&at, 2, "m1", vec![placed("out", 0, "x")]);
+    assert_eq!(r.member.commit(good).await, Committed::Done);
+    assert_eq!(read_all(&*t, "out").await.iter().map(text).collect::<Vec<_>>(), ["x"]);
+    assert_eq!(t.progress("g", "in").await.unwrap(), vec![(0, 2, "m1".into())]);
+    assert_eq!(t.progress("another", "in").await.unwrap(), vec![]);
+    r.member.leave().await;
+
+    // The next owner goes on from there.
+    let mut next = Reader::join(&*log.open().await, "g", &["in"]).await;
+    next.until("records", |r| r.records.len() == 2).await;
+    assert_eq!((next.owned[&at].base, &*next.owned[&at].map), (2, "m1"));
+    assert_eq!(next.values(), ["2", "3"]);
+}
+
+async fn offsets_and_progress_survive_a_restart(log: &dyn Log) {
+    let at = TopicPartition::new("in", 0);
+    {
+        let t = with_topics(log, &[("in", 1)]).await;
+        t.append((0..3).map(|i| placed("in", 0, i.to_string())).collect()).await.unwrap();
+        let mut r = Reader::join(&*t, "g", &["in"]).await;
+        r.until("records", |r| r.records.len() == 3).await;
+        let batch = r.batch(&at, 1, "opaque \u{1f30a}", vec![]);
+        assert_eq!(r.member.commit(batch).await, Committed::Done);
+        // No leave: the process ends here.
+    }
+    let t = log.open().await;
+    t.append(vec![placed("in", 0, "3")]).await.unwrap();
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("records", |r| r.records.len() == 3).await;
+    assert_eq!((r.owned[&at].base, &*r.owned[&at].map), (1, "opaque \u{1f30a}"));
+    assert_eq!(r.records.iter().map(|r| r.offset).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+async fn two_members_share_fairly_and_miss_nothing(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 5)]).await;
+    let mut a = Reader::join(&*t, "g", &["in"]).await;
+    a.until("all partitions", |a| a.numbers().len() == 5).await;
+    let mut b = Reader::join(&*log.open().await, "g", &["in"]).await;
+    both(&mut a, &mut b, "a fair share", |a, b| a.numbers().len() == 3 && b.numbers().len() == 2).await;
+    assert!(a.numbers().is_disjoint(&b.numbers()));
+    t.append((0..50).map(|i| placed("in", i % 5, i.to_string())).collect()).await.unwrap();
+    both(&mut a, &mut b, "all records", |a, b| a.records.len() + b.records.len() >= 50).await;
+    let mut all: Vec<i32> = a.values().iter().chain(&b.values()).map(|v| v.parse().unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..50).collect::<Vec<_>>());
+    // Another group reads for itself.
+    let mut other = Reader::join(&*t, "h", &["in"]).await;
+    other.until("all records", |o| o.records.len() == 50).await;
+}
+
+async fn all_topics_of_a_group_are_assigned_together(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 4), ("in.retry.1", 4), ("in.retry.2", 4)]).await;
+    let topics = ["in", "in.retry.1", "in.retry.2"];
+    let mut a = Reader::join(&*t, "g", &topics).await;
+    let mut b = Reader::join(&*log.open().await, "g", &topics).await;
+    both(&mut a, &mut b, "a fair share", |a, b| a.numbers().len() == 2 && b.numbers().len() == 2).await;
+    for r in [&a, &b] {
+        let expected: BTreeSet<_> =
+            r.numbers().iter().flat_map(|p| topics.map(|t| TopicPartition::new(t, *p))).collect();
+        assert_eq!(r.owned.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    }
+}
+
+async fn a_leaving_members_partitions_move_at_once(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 4)]).await;
+    let mut a = Reader::join(&*t, "g", &["in"]).await;
+    a.until("all partitions", |a| a.numbers().len() == 4).await;
+    let mut b = Reader::join(&*log.open().await, "g", &["in"]).await;
+    both(&mut a, &mut b, "a fair share", |a, b| a.numbers().len() == 2 && b.numbers().len() == 2).await;
+    let left = Instant::now();
+    let epochs: BTreeMap<_, _> = a.owned.values().map(|x| (x.at.clone(), x.epoch)).collect();
+    a.member.leave().await;
+    b.until("all partitions", |b| b.numbers().len() == 4).await;
+    assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
+    for (at, epoch) in epochs {
+        assert!(b.owned[&at].epoch > epoch, "the epoch of {at} did not grow");
+    }
+}
+
+async fn what_is_finished_may_be_committed_until_the_release(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 2), ("out", 1)]).await;
+    t.append((0..2).map(|p| placed("in", p, "x")).collect()).await.unwrap();
+    let mut a = Reader::join(&*t, "g", &["in"]).await;
+    a.until("records", |a| a.records.len() == 2).await;
+    a.obliging = false;
+    let mut b = Reader::join(&*log.open().await, "g", &["in"]).await;
+    both(&mut a, &mut b, "a revocation", |a, _| !a.revoked.is_empty()).await;
+    let (partitions, lost) = a.revoked.remove(0);
+    assert_eq!((partitions.len(), lost), (1, false));
+    // Nobody gets it before it is released.
+    b.during(Duration::from_millis(1200)).await;
+    assert_eq!(b.numbers(), BTreeSet::new());
+    let at = &partitions[0];
+    let batch = a.batch(at, 1, "last words", vec![placed("out", 0, "x")]);
+    assert_eq!(a.member.commit(batch).await, Committed::Done);
+    let late = a.batch(at, 1, "too late", vec![placed("out", 0, "twice")]);
+    a.member.release(&partitions).await;
+    b.until("the partition", |b| b.numbers().len() == 1).await;
+    assert_eq!((b.owned[at].base, &*b.owned[at].map), (1, "last words"));
+    assert_eq!(a.member.commit(late).await, Committed::Fenced(vec![at.clone()]));
+    assert_eq!(read_all(&*t, "out").await.len(), 1);
+}
+
+async fn a_member_that_lost_its_lease_is_fenced(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 3), ("out", 1)]).await;
+    t.append((0..3).map(|p| placed("in", p, "x")).collect()).await.unwrap();
+    let mut zombie = Reader::join(&*t, "g", &["in"]).await;
+    zombie.until("records", |r| r.records.len() == 3).await;
+    let stalled = log.stall_members().await;
+    let mut heir = Reader::join(&*log.open().await, "g", &["in"]).await;
+    heir.until("all partitions", |h| h.numbers().len() == 3).await;
+    let progress =
+        zombie.owned.values().map(|a| Progress { at: a.at.clone(), epoch: a.epoch, base: 1, map: "stale".into() });
+    let batch = Batch { progress: progress.collect(), outputs: vec![placed("out", 0, "stale")] };
+    let all: Vec<_> = zombie.owned.keys().cloned().collect();
+    assert_eq!(zombie.member.commit(Arc::new(batch)).await, Committed::Fenced(all.clone()));
+    assert_eq!(read_all(&*t, "out").await, vec![]);
+    assert_eq!(t.progress("g", "in").await.unwrap(), vec![]);
+    for at in &all {
+        assert!(heir.owned[at].epoch > zombie.owned[at].epoch);
+    }
+    // It learns of it, and a batch of the heir is written.
+    zombie.obliging = false;
+    zombie.until("the loss", |z| z.revoked.iter().any(|(_, lost)| *lost)).await;
+    let at = TopicPartition::new("in", 0);
+    let batch = heir.batch(&at, 1, "", vec![placed("out", 0, "good")]);
+    assert_eq!(heir.member.commit(batch).await, Committed::Done);
+    drop(stalled);
+}
+
+/// The heir is gone before the former owner notices: losing and getting back must not be mixed up.
+async fn a_member_that_lost_its_lease_gets_a_new_one(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 3), ("out", 1)]).await;
+    let mut a = Reader::join(&*t, "g", &["in"]).await;
+    a.until("all partitions", |r| r.numbers().len() == 3).await;
+    let before = a.owned.clone();
+    let stalled = log.stall_members().await;
+    let mut heir = Reader::join(&*log.open().await, "g", &["in"]).await;
+    heir.until("all partitions", |h| h.numbers().len() == 3).await;
+    heir.member.leave().await;
+    drop(stalled);
+    // Time for both events to be on their way before the first is looked at.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    a.obliging = false;
+    a.until("the loss", |a| !a.revoked.is_empty()).await;
+    let (partitions, lost) = a.revoked.remove(0);
+    assert!(lost);
+    a.member.release(&partitions).await;
+    a.until("new leases", |a| a.owned.iter().all(|(at, x)| x.epoch > before[at].epoch)).await;
+    for at in before.keys() {
+        let batch = a.batch(at, 0, "", vec![placed("out", 0, "mine again")]);
+        assert_eq!(a.member.commit(batch).await, Committed::Done);
+    }
+}
+
+async fn a_paused_partition_is_silent_until_resumed(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 2)]).await;
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("all partitions", |r| r.numbers().len() == 2).await;
+    let at = TopicPartition::new("in", 1);
+    r.member.pause(&at);
+    t.append((0..10).map(|i| placed("in", i % 2, i.to_string())).collect()).await.unwrap();
+    r.until("the other partition", |r| r.records.len() == 5).await;
+    r.during(Duration::from_millis(1200)).await;
+    assert!(r.records.iter().all(|x| x.at.partition == 0));
+    r.member.resume(&at);
+    let resumed = Instant::now();
+    r.until("all records", |r| r.records.len() == 10).await;
+    assert!(resumed.elapsed() < Duration::from_secs(2));
+    let of: Vec<_> = r.records.iter().filter(|x| x.at == at).map(|x| x.offset).collect();
+    assert_eq!(of, [0, 1, 2, 3, 4]);
+}
+
+async fn reads_bounds_and_tails_need_no_group(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 2)]).await;
+    let at = TopicPartition::new("in", 1);
+    let ends = async |t: &dyn Transport| -> Vec<_> {
+        t.bounds("in").await.unwrap().iter().map(|b| (b.partition, b.start, b.end)).collect()
+    };
+    assert_eq!(ends(&*t).await, [(0, 0, 0), (1, 0, 0)]);
+    t.append((0..10).map(|i| placed("in", 1, vec![i; 1000])).collect()).await.unwrap();
+    assert_eq!(ends(&*t).await, [(0, 0, 0), (1, 0, 10)]);
+    let offsets = async |from, max, bytes| -> Vec<_> {
+        t.read(&at, from, max, bytes).await.unwrap().iter().map(|r| r.offset).collect()
+    };
+    assert_eq!(offsets(4, 3, 1 << 20).await, [4, 5, 6]);
+    assert_eq!(offsets(10, 3, 1 << 20).await, [] as [i64; 0]);
+    // A limit of bytes never means no progress.
+    assert_eq!(offsets(0, 100, 1).await, [0]);
+    assert!(offsets(0, 100, 3000).await.len() <= 4);
+
+    let other = log.open().await;
+    let waiting = Instant::now();
+    let (woken, ()) = tokio::join!(
+        async {
+            t.changed(Duration::from_secs(20)).await;
+            waiting.elapsed()
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            other.append(vec![placed("in", 0, "new")]).await.unwrap();
+        }
+    );
+    assert!(woken < Duration::from_secs(5), "{woken:?}");
+    let waiting = Instant::now();
+    eventually("a quiet log", async || {
+        let asked = Instant::now();
+        t.changed(Duration::from_millis(300)).await;
+        asked.elapsed() >= Duration::from_millis(290)
+    })
+    .await;
+    assert!(waiting.elapsed() < Duration::from_secs(10));
+}
+
+async fn unknown_topics_are_named(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 1)]).await;
+    let named = |e: TransportError| {
+        assert!(e.to_string().contains("topic nowhere does not exist"), "{e}");
+        assert!(matches!(e, TransportError::NoTopic(_)));
+    };
+    named(t.bounds("nowhere").await.unwrap_err());
+    named(t.read(&TopicPartition::new("nowhere", 0), 0, 1, 1).await.unwrap_err());
+    named(t.append(vec![placed("nowhere", 0, "x")]).await.unwrap_err());
+    named(t.join("g", &["in".into(), "nowhere".into()]).await.err().unwrap());
+}
+
+async fn unequal_partition_counts_are_refused(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 2), ("odd", 3)]).await;
+    let e = t.join("g", &["in".into(), "odd".into()]).await.err().unwrap();
+    assert!(matches!(&e, TransportError::Fatal(m) if m.contains("odd has 3 partitions")), "{e}");
+    // A join that failed leaves nobody behind who holds partitions up.
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("all partitions", |r| r.numbers().len() == 2).await;
+}
+
+async fn a_record_is_delivered_without_waiting_for_a_poll(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 1)]).await;
+    let other = log.open().await;
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("all partitions", |r| r.numbers().len() == 1).await;
+    let mut times = vec![];
+    for i in 0..10 {
+        tokio::time::sleep(Duration::from_millis(37)).await;
+        let sent = Instant::now();
+        let writer = if i % 2 == 0 { &t } else { &other };
+        writer.append(vec![placed("in", 0, "x")]).await.unwrap();
+        r.until("the record", |r| r.records.len() == i + 1).await;
+        times.push(sent.elapsed());
+    }
+    times.sort_unstable();
+    // Half of a poll interval would be 250 ms in the middle.
+    assert!(times[5] < Duration::from_millis(200), "{times:?}");
+}

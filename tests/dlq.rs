@@ -1,0 +1,162 @@
+//! Dead letters on the embedded log: found, shown, put back once, and handled again by a real runner.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::engine::{LIMITS, Working, create, events, full, names, page, stage};
+use common::{SqliteLog, eventually, placed, read_all};
+use futures::FutureExt;
+use tidemill::dlq::{self, Filter, LetterId, Report};
+use tidemill::engine::Outcome;
+use tidemill::jobs::{self, Lane, NewJob};
+use tidemill::record::headers::{ATTEMPT, JOB, REPLAY, TASK, URL};
+use tidemill::record::letter::Failure;
+use tidemill::record::{FailureClass, OutcomeKind, UrlTask, now_ms};
+use tidemill::topology::{self, StageName};
+use tidemill::transport::Transport;
+
+const LETTERS: usize = 120;
+
+/// A log with dead letters of two hosts and two classes, made by a runner; and the switch that mends the stage.
+async fn with_letters() -> (SqliteLog, Arc<dyn Transport>, Arc<AtomicBool>, Working) {
+    let file = SqliteLog::new();
+    let log = file.handle();
+    create(&*log).await;
+    let mended = Arc::new(AtomicBool::new(false));
+    let m = Arc::clone(&mended);
+    let handler = stage(move |url, _| {
+        let (url, mended) = (url.to_owned(), m.load(Ordering::SeqCst));
+        async move {
+            if mended || url.ends_with("good") {
+                return Outcome::Emit(vec![page(&url)]);
+            }
+            let class = if url.contains("a.example") { FailureClass::Http4xx } else { FailureClass::Parse };
+            Outcome::DeadLetter { class, message: format!("{url} is of no use") }
+        }
+        .boxed()
+    });
+    let urls = (0..LETTERS)
+        .map(|i| format!("http://{}.example/{i}", if i % 3 == 0 { "a" } else { "b" }))
+        .chain(["http://a.example/good".into()]);
+    let job = NewJob { id: "j".into(), source: "test".into(), lane: Lane::Normal };
+    jobs::submit(&*log, &names(), &job, urls.map(UrlTask::new)).await.unwrap();
+    let working = Working::start(file.handle(), &handler, LIMITS);
+    eventually("all are dead letters", async || read_all(&*log, &full("fetch.dlq")).await.len() == LETTERS).await;
+    (file, log, mended, working)
+}
+
+async fn count(log: &dyn Transport, filter: Filter) -> u64 {
+    dlq::list(log, &names(), &filter, 5).await.unwrap().matched
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_are_found_by_any_of_their_marks() {
+    let (_file, log, _, working) = with_letters().await;
+    let log = &*log;
+    let all = dlq::list(log, &names(), &Filter::default(), 10).await.unwrap();
+    assert_eq!((all.letters.len(), all.matched), (10, LETTERS as u64));
+    assert!(all.letters.is_sorted_by_key(|l| -l.at()), "newest first");
+    let of_a = LETTERS as u64 / 3;
+    assert_eq!(count(log, Filter { class: Some(FailureClass::Http4xx), ..Filter::default() }).await, of_a);
+    assert_eq!(count(log, Filter { class: Some(FailureClass::Dns), ..Filter::default() }).await, 0);
+    assert_eq!(count(log, Filter { host: Some("A.example".into()), ..Filter::default() }).await, of_a);
+    assert_eq!(count(log, Filter { stage: Some(StageName::Fetch), ..Filter::default() }).await, LETTERS as u64);
+    assert_eq!(count(log, Filter { stage: Some(StageName::Index), ..Filter::default() }).await, 0);
+    assert_eq!(count(log, Filter { since: Some(now_ms() + 1_000), ..Filter::default() }).await, 0);
+    assert_eq!(count(log, Filter { since: Some(now_ms() - 600_000), ..Filter::default() }).await, LETTERS as u64);
+    let one = &all.letters[3];
+    let same = count(log, Filter { fingerprint: one.fingerprint().map(str::to_owned), ..Filter::default() }).await;
+    assert_eq!(same, if one.host().as_deref() == Some("a.example") { of_a } else { LETTERS as u64 - of_a });
+
+    assert_eq!(dlq::show(log, &names(), &one.id).await.unwrap().as_ref(), Some(one));
+    for nowhere in ["fetch.dlq/0/999999", "fetch.dlq/99/0", "extract.dlq/0/0", "urls/0/0"] {
+        assert_eq!(dlq::show(log, &names(), &nowhere.parse::<LetterId>().unwrap()).await.unwrap(), None);
+    }
+    working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_is_put_back_once_and_handled_again() {
+    let (_file, log, mended, working) = with_letters().await;
+    let letters = read_all(&*log, &full("fetch.dlq")).await;
+    let only_a = Filter { host: Some("a.example".into()), ..Filter::default() };
+    let of_a = LETTERS as u64 / 3;
+    let to = |n| BTreeMap::from([("fetch.retry.1".to_owned(), n)]);
+
+    let would = dlq::replay(&*log, &names(), &only_a, "dry", true).await.unwrap();
+    assert_eq!(would, Report { matched: of_a, already: 0, replayed: of_a, to: to(of_a) });
+    assert_eq!(read_all(&*log, &full(topology::REPLAYS)).await, vec![]);
+
+    mended.store(true, Ordering::SeqCst);
+    assert_eq!(dlq::replay(&*log, &names(), &only_a, "run-1", false).await.unwrap(), would);
+    let again = dlq::replay(&*log, &names(), &only_a, "run-2", false).await.unwrap();
+    assert_eq!(again, Report { matched: of_a, already: of_a, replayed: 0, to: BTreeMap::new() });
+    let rest = dlq::replay(&*log, &names(), &Filter::default(), "run-3", false).await.unwrap();
+    assert_eq!((rest.matched, rest.already, rest.replayed), (LETTERS as u64, of_a, LETTERS as u64 - of_a));
+    assert_eq!(count(&*log, Filter { not_replayed: true, ..Filter::default() }).await, 0);
+    let shown = dlq::list(&*log, &names(), &only_a, 1_000).await.unwrap();
+    assert!(shown.letters.iter().all(|l| l.replayed.as_ref().is_some_and(|r| r.run == "run-1" && r.at > 0)));
+
+    // As they were, on their partition, without the failure.
+    let back = read_all(&*log, &full("fetch.retry.1")).await;
+    assert_eq!(back.len(), LETTERS);
+    for letter in &letters {
+        let task = letter.headers.str(TASK);
+        let b = back.iter().find(|b| b.headers.str(TASK) == task).unwrap();
+        assert_eq!((&b.key, &b.value, b.at.partition), (&letter.key, &letter.value, letter.at.partition));
+        assert_eq!((b.headers.get(JOB), b.headers.get(URL)), (letter.headers.get(JOB), letter.headers.get(URL)));
+        assert!(Failure::read(&b.headers).is_none() && b.headers.get(ATTEMPT).is_none());
+        assert!(matches!(b.headers.str(REPLAY), Some("run-1" | "run-3")));
+    }
+    // Each is handled once more, and its job knows.
+    eventually("all handed on", async || read_all(&*log, &full("pages")).await.len() > LETTERS).await;
+    working.stop().await;
+    let pages = read_all(&*log, &full("pages")).await;
+    let tasks: BTreeSet<_> = pages.iter().map(|p| p.headers.str(TASK).unwrap().to_owned()).collect();
+    assert_eq!((pages.len(), tasks.len()), (LETTERS + 1, LETTERS + 1));
+    let told = events(&*log).await;
+    assert_eq!(told.iter().filter(|e| e.outcome == OutcomeKind::Emitted).count(), LETTERS + 1);
+    let (_, p) = jobs::progress(&*log, &names(), "j").await.unwrap().unwrap();
+    assert_eq!((p.finished, p.in_work(), p.submitted), (0, LETTERS as u64 + 1, LETTERS as u64 + 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_fails_again_is_another_letter() {
+    let (_file, log, _, working) = with_letters().await;
+    let filter = Filter { not_replayed: true, ..Filter::default() };
+    let first = dlq::replay(&*log, &names(), &filter, "r", false).await.unwrap();
+    assert_eq!(first.replayed, LETTERS as u64, "one pass, although they come back at once");
+    eventually("they are back", async || read_all(&*log, &full("fetch.dlq")).await.len() == 2 * LETTERS).await;
+    assert_eq!(count(&*log, Filter::default()).await, 2 * LETTERS as u64);
+    assert_eq!(count(&*log, filter).await, LETTERS as u64);
+    working.stop().await;
+}
+
+#[tokio::test]
+async fn a_foreign_record_among_the_letters_is_shown_with_what_is_known() {
+    let file = SqliteLog::new();
+    let log = file.handle();
+    create(&*log).await;
+    log.append(vec![
+        placed(&full("fetch.dlq"), 4, "https://b.example/by-hand"),
+        placed(&full("extract.dlq"), 2, vec![0xff, 0x00]),
+        placed(&full(topology::REPLAYS), 0, "no marker"),
+    ])
+    .await
+    .unwrap();
+    let id: LetterId = "fetch.dlq/4/0".parse().unwrap();
+    let letter = dlq::show(&*log, &names(), &id).await.unwrap().unwrap();
+    assert_eq!((letter.stage, &letter.failure, letter.fingerprint()), (StageName::Fetch, &None, None));
+    assert_eq!(letter.host().as_deref(), Some("b.example"));
+    assert_eq!(letter.at(), letter.record.timestamp);
+    assert_eq!(count(&*log, Filter { class: Some(FailureClass::Parse), ..Filter::default() }).await, 0);
+    assert_eq!(count(&*log, Filter { host: Some("b.example".into()), ..Filter::default() }).await, 1);
+    let report = dlq::replay(&*log, &names(), &Filter::default(), "r", false).await.unwrap();
+    assert_eq!(report.to, BTreeMap::from([("extract.retry.1".to_owned(), 1), ("fetch.retry.1".to_owned(), 1)]));
+    let back = read_all(&*log, &full("extract.retry.1")).await;
+    assert_eq!((back[0].at.partition, &back[0].value[..]), (2, &[0xff, 0x00][..]));
+    assert_eq!(count(&*log, Filter { not_replayed: true, ..Filter::default() }).await, 0);
+}
