@@ -208,6 +208,7 @@ mod tests {
         struct AtEnd(Arc<Mutex<bool>>);
         impl Drop for AtEnd {
             fn drop(&mut self) {
+                #[allow(clippy::disallowed_methods, reason = "a slow worker of a test")]
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 *self.0.lock().unwrap() = true;
             }

@@ -14,6 +14,8 @@
 //! `topology` is that picture as data, `engine` runs a stage over a `transport`, the stages are rooms of their own, and
 //! `pipeline` is the one place that puts them together. `docs/architecture.md` walks through it.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 pub mod batch;
 pub mod blob;
 pub mod cli;

@@ -114,7 +114,6 @@ pub fn page(url: &str) -> Record {
         status: 200,
         headers: vec![],
         content_type: "text/html".into(),
-        charset: None,
         body: Body { inline: Some(vec![]), blob: None, length: 0 },
         hops: vec![],
         attrs: BTreeMap::new(),

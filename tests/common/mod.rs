@@ -84,6 +84,7 @@ impl Log for SqliteLog {
                 for m in &members {
                     plain.execute("UPDATE members SET heartbeat = 0 WHERE member = ? AND heartbeat > 0", [m]).unwrap();
                 }
+                #[allow(clippy::disallowed_methods, reason = "a thread of its own")]
                 std::thread::sleep(Duration::from_millis(20));
             }
         });

@@ -68,6 +68,7 @@ pub fn open(path: &Path, busy: Duration) -> Result<Connection> {
     loop {
         match try_open(path, busy) {
             // Turning on WAL does not wait by itself while another process creates the file.
+            #[allow(clippy::disallowed_methods, reason = "opening is blocking work; its callers know")]
             Err(TransportError::Unavailable(_)) if Instant::now() < until => std::thread::sleep(RETRY),
             opened => return opened,
         }
