@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+pub use crate::record::url_task::host_key;
+
 /// Longest URL taken, in bytes, before and after normalisation. RFC 9110 section 4.1 asks for 8,000
 /// to be supported; servers commonly refuse more.
 pub const MAX_URL_BYTES: usize = 8 * 1024;
@@ -191,17 +193,6 @@ pub(crate) fn is_unreserved(byte: u8) -> bool {
 /// machine. Hand it what [`normalise`] returned, so that one page has one fingerprint.
 pub fn fingerprint(url: &Url) -> String {
     hex::encode(&Sha256::digest(url.as_str())[..16])
-}
-
-/// What politeness and robots.txt are kept by: the host in lower case without its trailing dot,
-/// with `:port` when that is not the scheme's default. `http` and `https` of one host share a key,
-/// as they share a machine.
-pub fn host_key(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
 }
 
 /// `text`, a URL or a message with URLs in it, without user names and passwords: for logs.
