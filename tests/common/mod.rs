@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, reason = "these helpers wait on processes, in threads of their own")]
 
+pub mod ledger;
 pub mod server;
 
 use std::collections::BTreeMap;
