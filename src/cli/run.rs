@@ -169,7 +169,11 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let submitting = tokio::spawn({
         let (transport, names, stop) = (Arc::clone(&transport), names.clone(), stop.clone());
         async move {
-            let submitted = submit(&*transport, &names, submission, urls).await;
+            // The job's record says how far it is, so it can be left at any time.
+            let submitted = tokio::select! {
+                submitted = submit(&*transport, &names, submission, urls) => submitted.map(drop),
+                () = stop.cancelled() => Ok(()),
+            };
             if submitted.is_err() {
                 stop.cancel();
             }
