@@ -1,6 +1,8 @@
 //! Puts a job's URLs on the log, each exactly once: the job's record with the running count goes into the same append as
 //! the URLs, so a submission that was killed goes on at the right line.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Job;
@@ -13,6 +15,8 @@ use crate::transport::{Outgoing, Result, Transport, TransportError};
 
 /// URLs in one append.
 const CHUNK: usize = 500;
+/// Wait after an append that failed for now.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What is submitted and where.
 #[derive(Debug, Clone)]
@@ -65,9 +69,22 @@ pub async fn submit(
             value: value.into(),
             headers: Headers::default(),
         });
-        transport.append(batch).await?;
+        append(transport, batch).await?;
     }
     Ok(job)
+}
+
+/// Appends, and waits out what may pass (a lock, a full disk): nothing was written then.
+async fn append(transport: &dyn Transport, batch: Vec<Outgoing>) -> Result<()> {
+    loop {
+        match transport.append(batch.clone()).await {
+            Err(TransportError::Unavailable(e)) => {
+                tracing::warn!(error = %e, "submitting failed; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 fn task(names: &Names, job: &Job, lane: &str, line: usize, url: String) -> std::result::Result<Outgoing, CodecError> {
