@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::ledger::{Bench, counters_are_exact};
-use common::{Running, Tidemill, clean};
+use common::{Running, Tidemill, clean, eventually};
 
 /// Waits until the index has not grown for so long.
 fn until_stuck(bench: &Bench, running: &mut Running, still: Duration) -> usize {
@@ -86,24 +86,55 @@ fn a_locked_index_is_waited_out() {
     locked("index.db", 1_200);
 }
 
+/// A long file, and a command that only puts it on the log.
+fn long_file() -> (tempfile::TempDir, Tidemill) {
+    let dir = tempfile::tempdir().unwrap();
+    let t = Tidemill::new(dir.path());
+    let urls: String = (0..400_000).map(|n| format!("http://127.0.0.1:9/{n}\n")).collect();
+    std::fs::write(dir.path().join("urls.txt"), urls).unwrap();
+    (dir, t)
+}
+
+const ONLY_SUBMIT: [&str; 5] = ["run", "urls.txt", "--quiet", "--stages", "index"];
+
+fn submitted(t: &Tidemill) -> u64 {
+    t.json(&["status", "--json"])["jobs"][0]["job"]["submitted"].as_u64().unwrap_or(0)
+}
+
 /// Stopping does not wait until a long file is on the log.
 #[test]
 fn a_run_that_is_stopped_while_it_submits_stops_and_goes_on_submitting_later() {
-    let dir = tempfile::tempdir().unwrap();
-    let t = Tidemill::new(dir.path());
-    // Nobody listens there, and the address is refused before anything is sent.
-    let urls: String = (0..400_000).map(|n| format!("http://127.0.0.1:9/{n}\n")).collect();
-    std::fs::write(dir.path().join("urls.txt"), urls).unwrap();
-    let submitted = || t.json(&["status", "--json"])["jobs"][0]["job"]["submitted"].as_u64().unwrap_or(0);
-    let args = ["run", "urls.txt", "--quiet", "--stages", "index"];
+    let (_dir, t) = long_file();
     let mut before = 0;
     for _ in 0..2 {
-        let running = t.start(&args);
-        std::thread::sleep(Duration::from_millis(1_500));
+        let running = t.start(&ONLY_SUBMIT);
+        let grew = eventually(Duration::from_secs(30), || submitted(&t) > before);
+        assert!(grew, "nothing is submitted");
         running.signal("TERM");
         running.ended(Duration::from_secs(5)).expect(1);
-        let now = submitted();
+        let now = submitted(&t);
         assert!(before < now && now < 400_000, "{before} then {now} URLs were on the log");
         before = now;
     }
+}
+
+/// A lock that is held for longer than SQLite waits does not end the submission.
+#[test]
+fn a_log_that_is_locked_while_urls_are_submitted_is_waited_out() {
+    let (_dir, t) = long_file();
+    let mut running = t.start(&ONLY_SUBMIT);
+    assert!(eventually(Duration::from_secs(30), || submitted(&t) > 0));
+    let other = rusqlite::Connection::open(t.data().join("log.db")).unwrap();
+    other.busy_timeout(Duration::from_secs(10)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::sleep(Duration::from_secs(12));
+    other.execute_batch("ROLLBACK").unwrap();
+    let before = submitted(&t);
+    let grew = eventually(Duration::from_secs(20), || running.poll().is_some() || submitted(&t) > before);
+    if running.poll().is_some() {
+        panic!("it ended: {:?}", running.ended(Duration::from_secs(1)));
+    }
+    assert!(grew && before < 400_000, "{before} URLs, and no more");
+    running.signal("TERM");
+    running.ended(Duration::from_secs(10)).expect(1);
 }
