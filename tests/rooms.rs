@@ -18,8 +18,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Imports within a layer or upwards that are meant, each with its reason.
-const MEANT: &[(&str, &str, &str)] =
-    &[("record", "web", "a URL's host key is spelled once"), ("config", "telemetry", "the log format is a setting")];
+const MEANT: &[(&str, &str, &str)] = &[("config", "telemetry", "the log format is a setting")];
 
 /// The concrete transport is for those who put things together; all others know the trait.
 const KNOW_SQLITE: &[&str] = &["pipeline", "transport", "cli"];

@@ -104,7 +104,7 @@ fn as_json(l: &Letter, whole: bool) -> Value {
     let f = l.failure.as_ref();
     let mut v = json!({
         "id": l.id.to_string(), "stage": l.stage, "url": l.url(), "fingerprint": l.fingerprint(),
-        "replayed": l.replayed.as_ref().map(|r| &r.run),
+        "replayed": l.replayed.is_some(), "replay": l.replayed.as_ref().map(|r| &r.run),
         "class": f.map(|f| f.class.as_str()), "message": f.map(|f| &f.message), "attempts": f.map(|f| f.attempts), "at": f.map(|f| f.at),
     });
     if whole {

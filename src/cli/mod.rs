@@ -2,7 +2,7 @@
 
 pub mod args;
 mod config;
-mod demo;
+pub mod demo;
 mod dlq;
 mod explain;
 mod extract;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::CellAlignment;
 use serde::{Serialize, Serializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::format;
 use crate::jobs::Progress;
@@ -17,33 +17,14 @@ pub struct Report {
     pub job: String,
     /// URLs of the job.
     pub submitted: u64,
-    /// URLs whose way has ended.
-    pub finished: u64,
-    /// Documents that reached the index.
-    pub indexed: u64,
-    /// Records that rest in the dead letters.
-    pub dead_letters: u64,
     /// Length of this run, s.
     pub seconds: f64,
-    /// Events by stage, outcome and class; times by stage.
-    #[serde(flatten, serialize_with = "events_and_times")]
+    /// What [`summary`] says of the job.
+    #[serde(flatten, serialize_with = "flat")]
     pub progress: Progress,
 }
 
 impl Report {
-    /// From a job's progress.
-    pub fn new(job: String, submitted: u64, progress: Progress, ran: Duration) -> Report {
-        Report {
-            job,
-            submitted,
-            finished: progress.finished,
-            indexed: indexed(&progress),
-            dead_letters: progress.count(OutcomeKind::DeadLettered),
-            seconds: ran.as_secs_f64(),
-            progress,
-        }
-    }
-
     /// For people, on stdout.
     pub fn print(&self) {
         let mut outcomes = format::table(&["outcome", "class", "stage", "records"]);
@@ -74,13 +55,13 @@ impl Report {
         println!();
         println!(
             "{} of {} URLs finished: {} indexed, {} dropped, {} in the dead letters; {} ({:.1} URLs/s)",
-            self.finished,
+            self.progress.finished,
             self.submitted,
-            self.indexed,
+            indexed(&self.progress),
             self.progress.count(OutcomeKind::Dropped),
-            self.dead_letters,
+            dead(&self.progress),
             format::duration(Duration::from_secs_f64(self.seconds)),
-            self.finished as f64 / self.seconds.max(0.001),
+            self.progress.finished as f64 / self.seconds.max(0.001),
         );
     }
 }
@@ -95,11 +76,24 @@ pub fn indexed(p: &Progress) -> u64 {
     p.by_outcome.iter().filter(|(s, _)| s.stage == "index" && s.outcome == OutcomeKind::Done).map(|(_, n)| n).sum()
 }
 
-fn events_and_times<S: Serializer>(p: &Progress, s: S) -> Result<S::Ok, S::Error> {
+/// Dead letters that were not replayed.
+pub fn dead(p: &Progress) -> u64 {
+    p.count(OutcomeKind::DeadLettered).saturating_sub(p.count(OutcomeKind::Replayed))
+}
+
+fn flat<S: Serializer>(p: &Progress, s: S) -> Result<S::Ok, S::Error> {
+    summary(p).serialize(s)
+}
+
+/// A job's progress as JSON: URLs finished, how they ended, events by stage, outcome and class, times by stage.
+pub fn summary(p: &Progress) -> Value {
     let outcomes: Vec<_> = p
         .by_outcome
         .iter()
-        .map(|(seen, n)| json!({"stage": seen.stage, "outcome": seen.outcome, "class": seen.class, "count": n}))
+        .map(|(seen, n)| {
+            let class = seen.class.as_deref().unwrap_or("");
+            json!({"stage": seen.stage, "outcome": seen.outcome, "class": class, "count": n})
+        })
         .collect();
     let mean = |sum: f64, n: u64| sum / n.max(1) as f64;
     let times: Vec<_> = p
@@ -113,7 +107,10 @@ fn events_and_times<S: Serializer>(p: &Progress, s: S) -> Result<S::Ok, S::Error
             })
         })
         .collect();
-    json!({"outcomes": outcomes, "times": times}).serialize(s)
+    json!({
+        "finished": p.finished, "indexed": indexed(p), "dropped": p.count(OutcomeKind::Dropped),
+        "dead_letters": dead(p), "outcomes": outcomes, "times": times,
+    })
 }
 
 fn align_right(t: &mut comfy_table::Table, column: usize) {

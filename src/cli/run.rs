@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::args::Run as Args;
-use super::report::{Report, indexed, outcome_name};
+use super::report::{Report, dead, indexed, outcome_name};
 use super::{Exit, UsageError, format, urls};
 use crate::config::Config;
 use crate::jobs::{self, Lane, NewJob, Progress, Tracker, submit};
@@ -136,7 +136,7 @@ impl Ran {
     pub fn exit(&self) -> Exit {
         if self.interrupted {
             Exit::Failed
-        } else if self.report.dead_letters > 0 {
+        } else if dead(&self.report.progress) > 0 {
             Exit::DeadLetters
         } else {
             Exit::Done
@@ -148,12 +148,13 @@ impl Ran {
 pub async fn finish(config: Config, source: String, urls: Vec<String>, options: Options) -> Result<Ran> {
     let started = Instant::now();
     let mut pipeline = Pipeline::open(config).await?;
-    let (job, resumed) = job_for(&pipeline, &urls::digest(&urls), options.fresh).await?;
+    let digest = urls::digest(&urls);
+    let (new, resumed) = job_for(&pipeline, &digest, source, options.fresh).await?;
+    let job = new.id.clone();
     if let Some(file) = &options.output {
         pipeline.also_write(file, resumed && file.exists())?;
     }
     let total = urls.len() as u64;
-    let new = NewJob { id: job.clone(), source, lane: Lane::Normal };
     let stop = stop_on_signal();
     let done = CancellationToken::new();
     serve(&pipeline, options.listen, &done).await?;
@@ -164,7 +165,11 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let submitting = tokio::spawn({
         let (transport, names, stop) = (Arc::clone(&transport), names.clone(), stop.clone());
         async move {
-            let submitted = submit(&*transport, &names, &new, tasks).await;
+            // The job's record says how far it is, so it can be left at any time.
+            let submitted = tokio::select! {
+                submitted = submit(&*transport, &names, &new, tasks) => submitted.map(drop),
+                () = stop.cancelled() => Ok(()),
+            };
             if submitted.is_err() {
                 stop.cancel();
             }
@@ -208,13 +213,13 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
         eprintln!("stopped before the end; run the same command again to go on");
     }
     let progress = tracker.take(&job).unwrap_or_default();
-    let report = Report::new(job, total, progress, started.elapsed());
+    let report = Report { job, submitted: total, seconds: started.elapsed().as_secs_f64(), progress };
     Ok(Ran { report, interrupted })
 }
 
 /// The job for a list of URLs: its last one if that was cut short (true), else the next. Jobs over the same list are
 /// named after its digest and counted.
-async fn job_for(pipeline: &Pipeline, digest: &str, fresh: bool) -> Result<(String, bool)> {
+async fn job_for(pipeline: &Pipeline, digest: &str, source: String, fresh: bool) -> Result<(NewJob, bool)> {
     let (transport, names) = (&*pipeline.transport, &pipeline.names);
     let earlier: Vec<jobs::Job> =
         jobs::list(transport, names).await?.into_iter().filter(|j| j.id.starts_with(digest)).collect();
@@ -222,10 +227,12 @@ async fn job_for(pipeline: &Pipeline, digest: &str, fresh: bool) -> Result<(Stri
         let finished = jobs::progress(transport, names, &last.id).await?.map_or(0, |(_, p)| p.finished);
         if last.submitted.is_none_or(|total| finished < total) {
             eprintln!("going on with job {}: {finished} URLs were finished", last.id);
-            return Ok((last.id.clone(), true));
+            let last = last.clone();
+            return Ok((NewJob { id: last.id, source: last.source, lane: last.lane }, true));
         }
     }
-    Ok((format!("{digest}.{}", earlier.len() + 1), false))
+    let id = format!("{digest}.{}", earlier.len() + 1);
+    Ok((NewJob { id, source, lane: Lane::Normal }, false))
 }
 
 /// Progress on stderr: a bar on a terminal, else a line now and then; and a line for each outcome.
@@ -270,7 +277,7 @@ impl Watch {
             "{rate:.0} URLs/s  {} indexed, {} dropped, {} dead",
             indexed(p),
             p.count(OutcomeKind::Dropped),
-            p.count(OutcomeKind::DeadLettered)
+            dead(p)
         );
         if !self.terminal && self.said.elapsed() >= SAY_EVERY {
             self.said = Instant::now();

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::args::Status as Args;
-use super::report::indexed;
+use super::report::{dead, indexed, summary};
 use super::{Exit, format};
 use crate::config::Config;
 use crate::dlq;
@@ -29,14 +29,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     let letters = dlq::list(&*transport, &names, &waiting, 0).await?.matched;
     let progress = |j: &jobs::Job| tracker.get(&j.id).cloned().unwrap_or_default();
     if args.json {
-        let jobs: Vec<_> = jobs
-            .iter()
-            .map(|j| (j, progress(j)))
-            .map(|(j, p)| {
-                let (dropped, dead) = (p.count(OutcomeKind::Dropped), p.count(OutcomeKind::DeadLettered));
-                json!({"job": j, "finished": p.finished, "indexed": indexed(&p), "dropped": dropped, "dead": dead})
-            })
-            .collect();
+        let jobs: Vec<_> = jobs.iter().map(|j| json!({"job": j, "progress": summary(&progress(j))})).collect();
         let lags: Vec<_> =
             lags.iter().map(|(stage, topic, lag)| json!({"stage": stage, "topic": topic, "lag": lag})).collect();
         format::print_json(&json!({"jobs": jobs, "lag": lags, "dead_letters": letters}))?;
@@ -52,7 +45,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
             p.finished.to_string(),
             indexed(&p).to_string(),
             p.count(OutcomeKind::Dropped).to_string(),
-            p.count(OutcomeKind::DeadLettered).to_string(),
+            dead(&p).to_string(),
             format::cut(&j.source, 40),
         ]);
     }

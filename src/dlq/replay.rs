@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::record::{Headers, letter, now_ms};
+use crate::record::codec::{self, CodecError};
+use crate::record::{Headers, Meta, OutcomeKind, StatusEvent, letter, now_ms};
 use crate::topology::{self, Names};
-use crate::transport::{Outgoing, Result, Transport};
+use crate::transport::{Outgoing, Transport, TransportError};
 
 use super::{Filter, Letter, Replay, Scan};
 
@@ -38,7 +39,7 @@ pub async fn replay(
     filter: &Filter,
     run: &str,
     dry_run: bool,
-) -> Result<Report> {
+) -> Result<Report, TransportError> {
     let mut report = Report::default();
     let mut scan = Scan::start(transport, names, filter).await?;
     let markers: Arc<str> = names.full(topology::REPLAYS).into();
@@ -55,10 +56,11 @@ pub async fn replay(
             if dry_run {
                 continue;
             }
-            let (back, marker) = put_back(&letter, names, &markers, run);
-            bytes += back.size() + marker.size();
-            records.extend([back, marker]);
-            if bytes >= CHUNK_BYTES || records.len() >= 2 * CHUNK {
+            let written = put_back(&letter, names, &markers, run);
+            let written = written.map_err(|e| TransportError::Fatal(format!("letter {}: {e}", letter.id)))?;
+            bytes += written.iter().map(Outgoing::size).sum::<usize>();
+            records.extend(written);
+            if bytes >= CHUNK_BYTES || records.len() >= 3 * CHUNK {
                 transport.append(std::mem::take(&mut records)).await?;
                 bytes = 0;
             }
@@ -70,8 +72,8 @@ pub async fn replay(
     Ok(report)
 }
 
-/// The record and its marker, for one append.
-fn put_back(letter: &Letter, names: &Names, markers: &Arc<str>, run: &str) -> (Outgoing, Outgoing) {
+/// The record, its marker, and the status event that says so: for one append.
+fn put_back(letter: &Letter, names: &Names, markers: &Arc<str>, run: &str) -> Result<[Outgoing; 3], CodecError> {
     let back = Outgoing {
         topic: names.full(&topology::stage(letter.stage).retry(0)).into(),
         // The same partition, so that the same member owns its host.
@@ -89,5 +91,31 @@ fn put_back(letter: &Letter, names: &Names, markers: &Arc<str>, run: &str) -> (O
         value: serde_json::to_vec(&replay).unwrap_or_default().into(),
         headers: Headers::default(),
     };
-    (back, marker)
+    let at = &letter.record.at;
+    let meta =
+        Meta::read(&letter.record.headers, &at.topic, at.partition, letter.record.offset, letter.record.timestamp);
+    let event = StatusEvent {
+        url: letter.url().unwrap_or_default(),
+        stage: letter.stage.to_string(),
+        outcome: OutcomeKind::Replayed,
+        class: letter.failure.as_ref().map(|f| f.class.to_string()),
+        message: Some(format!("replay {run}")),
+        attempt: 0,
+        at: replay.at,
+        took_ms: 0.0,
+        waited_ms: 0.0,
+        emitted: 0,
+        until: None,
+        trace: meta.trace.trace_hex(),
+        task: meta.task,
+        job: meta.job,
+    };
+    let event = Outgoing {
+        topic: names.full(topology::STATUS).into(),
+        partition: None,
+        key: Some(Bytes::from(event.task.clone())),
+        value: codec::encode(&event)?,
+        headers: Headers::default(),
+    };
+    Ok([back, marker, event])
 }

@@ -1,6 +1,7 @@
 //! Puts a job's URLs on a lane, each exactly once, however often it is cut short and begun again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,6 +18,8 @@ use super::{Job, Lane, get};
 const CHUNK: usize = 500;
 /// Bytes after which an append takes no further URL.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Wait after an append that failed for now.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What is to be submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +132,7 @@ pub async fn submit(
             value: serde_json::to_vec(&job).unwrap_or_default().into(),
             headers: Headers::default(),
         });
-        transport.append(records).await?;
+        append(transport, records).await?;
     }
     Ok(Submitted { before, total: job.appended })
 }
@@ -153,4 +156,17 @@ fn record(lane: &Arc<str>, job: &Job, task: &UrlTask) -> Result<Outgoing, CodecE
         value: codec::encode(task)?,
         headers,
     })
+}
+
+/// Appends, and waits out what may pass (a lock, a full disk): nothing was written then.
+async fn append(transport: &dyn Transport, batch: Vec<Outgoing>) -> Result<(), JobError> {
+    loop {
+        match transport.append(batch.clone()).await {
+            Err(TransportError::Unavailable(e)) => {
+                tracing::warn!(error = %e, "submitting failed; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            done => return Ok(done?),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Status events, folded into the progress of jobs.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 
 use crate::record::codec;
@@ -51,8 +51,6 @@ pub struct Progress {
     pub span: Option<(i64, i64)>,
     /// Records in work, of each URL that has begun and not finished.
     live: HashMap<u64, i64>,
-    /// URLs with a dead letter, which may be replayed.
-    rested: HashSet<u64>,
 }
 
 impl Times {
@@ -87,9 +85,13 @@ impl Progress {
             kind if kind.is_final() => -1,
             _ => 0,
         };
-        if !self.live.contains_key(&task) && self.rested.contains(&task) {
-            // A letter of it was replayed: it is in work again.
-            self.finished = self.finished.saturating_sub(1);
+        if e.outcome == OutcomeKind::Replayed {
+            // A letter of it is in work again.
+            if !self.live.contains_key(&task) {
+                self.finished = self.finished.saturating_sub(1);
+            }
+            *self.live.entry(task).or_insert(0) += 1;
+            return;
         }
         let live = self.live.entry(task).or_insert(1);
         *live += change;
@@ -97,14 +99,11 @@ impl Progress {
             self.live.remove(&task);
             self.finished += 1;
         }
-        if e.outcome == OutcomeKind::DeadLettered {
-            self.rested.insert(task);
-        }
     }
 }
 
 /// Folds status events. Events of one task must come in order, as those of one partition do. Memory grows with the URLs
-/// in work and with those that have dead letters, not with those that are done.
+/// in work, not with those that are done.
 #[derive(Debug, Default)]
 pub struct Tracker {
     only: Option<String>,
@@ -182,7 +181,7 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use OutcomeKind::{DeadLettered, Done, Dropped, Emitted, Parked, Retried};
+    use OutcomeKind::{DeadLettered, Done, Dropped, Emitted, Parked, Replayed, Retried};
 
     fn event(task: &str, stage: &str, outcome: OutcomeKind, emitted: i32) -> StatusEvent {
         StatusEvent {
@@ -237,10 +236,13 @@ mod tests {
     fn a_replayed_letter_puts_its_url_back_to_work() {
         let mut way = vec![event("a", "fetch", DeadLettered, 0)];
         assert_eq!(fold(&way).finished, 1);
+        way.push(event("a", "fetch", Replayed, 0));
+        assert_eq!((fold(&way).finished, fold(&way).in_work()), (0, 1));
         way.push(event("a", "fetch", Emitted, 1));
         assert_eq!((fold(&way).finished, fold(&way).in_work()), (0, 1));
         way.push(event("a", "extract", DeadLettered, 0));
         assert_eq!(fold(&way).finished, 1);
+        way.push(event("a", "extract", Replayed, 0));
         way.push(event("a", "extract", Done, 0));
         assert_eq!((fold(&way).finished, fold(&way).in_work()), (1, 0));
     }

@@ -20,17 +20,20 @@ pub enum OutcomeKind {
     Parked,
     /// Rests in the dead letters.
     DeadLettered,
+    /// Was put back from the dead letters; written by the replay, not by a stage.
+    Replayed,
 }
 
 impl OutcomeKind {
     /// Every kind.
-    pub const ALL: [OutcomeKind; 6] = [
+    pub const ALL: [OutcomeKind; 7] = [
         OutcomeKind::Emitted,
         OutcomeKind::Done,
         OutcomeKind::Dropped,
         OutcomeKind::Retried,
         OutcomeKind::Parked,
         OutcomeKind::DeadLettered,
+        OutcomeKind::Replayed,
     ];
 
     /// The name in metrics and events.
@@ -42,6 +45,7 @@ impl OutcomeKind {
             OutcomeKind::Retried => "retried",
             OutcomeKind::Parked => "parked",
             OutcomeKind::DeadLettered => "dead_lettered",
+            OutcomeKind::Replayed => "replayed",
         }
     }
 

@@ -1,0 +1,469 @@
+//! The command line as people and scripts meet it: the real binary, its exit codes, its sentences and its JSON.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod whole;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use whole::server::{Reply, Server};
+use whole::{Ended, Tidemill, eventually};
+
+/// A folder with a command in it.
+fn bench() -> (TempDir, Tidemill) {
+    let dir = tempfile::tempdir().unwrap();
+    let tidemill = Tidemill::new(dir.path());
+    (dir, tidemill)
+}
+
+/// Pages at `/page/…`; `/sick` answers 403 until `well`; all else is not there.
+fn site(well: &Arc<AtomicBool>) -> Server {
+    let well = Arc::clone(well);
+    Server::start(move |path, _| match path {
+        "/sick" if well.load(Ordering::SeqCst) => Reply::page("sickbed"),
+        "/sick" => Reply::status(403),
+        path if path.starts_with("/page/") => Reply::page(&format!("harbour gauge {}", &path[6..])),
+        _ => Reply::status(404),
+    })
+}
+
+/// `run` over a file, on loopback, at full speed.
+fn run(t: &Tidemill, file: &str, more: &[&str]) -> Ended {
+    let fixed = ["run", file, "--delay", "0", "--allow-address", "127.0.0.1"];
+    t.run(&[&fixed[..], more].concat())
+}
+
+fn file(dir: &TempDir, name: &str, text: impl AsRef<[u8]>) {
+    std::fs::write(dir.path().join(name), text).unwrap();
+}
+
+/// One sentence on stderr that starts as errors do and has these words.
+#[track_caller]
+fn says(ended: &Ended, words: &[&str]) {
+    assert!(ended.stderr.starts_with("error: "), "{ended:?}");
+    for word in words {
+        assert!(ended.stderr.contains(word), "{word:?} is missing: {ended:?}");
+    }
+    assert!(!ended.stderr.contains("panicked") && ended.stderr.len() < 1_000, "{ended:?}");
+}
+
+fn outcome(report: &Value, stage: &str, outcome: &str, class: &str) -> u64 {
+    let all = report["outcomes"].as_array().unwrap();
+    let mine = all.iter().filter(|o| o["stage"] == stage && o["outcome"] == outcome && o["class"] == class);
+    mine.map(|o| o["count"].as_u64().unwrap()).sum()
+}
+
+// ---- usage
+
+#[test]
+fn what_cannot_be_meant_ends_with_2() {
+    let (_dir, t) = bench();
+    for (args, words) in [
+        (&["run", "--dealy", "1s"][..], &["--dealy"][..]),
+        (&["rum"][..], &["rum"]),
+        (&[][..], &["Usage"]),
+        (&["run", "x", "--delay", "soon"], &["soon", "500ms"]),
+        (&["run", "x", "--ladder", "steep"], &["steep", "quick"]),
+        (&["run", "x", "--stages", "fetsh"], &["fetsh", "extract"]),
+        (&["run", "--fresh"], &["--fresh"]),
+        (&["submit"], &["--file"]),
+        (&["submit", "http://a/", "--file", "x"], &["--file"]),
+        (&["dlq", "replay"], &["--all"]),
+        (&["dlq", "ls", "--class", "tiemout"], &["tiemout", "timeout"]),
+        (&["search", "x"], &["no index", "--data"]),
+        (&["status", "--log", "tidemill=loud"], &["loud"]),
+        (&["status", "--config", "nowhere.toml"], &["nowhere.toml", "--config"]),
+    ] {
+        let ended = t.run(args).expect(2);
+        for word in words {
+            assert!(ended.stderr.contains(word), "{args:?}: {word:?} is missing: {}", ended.stderr);
+        }
+        assert_eq!(ended.stdout, "", "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_end_with_0() {
+    let (_dir, t) = bench();
+    let help = t.run(&["--help"]).expect(0);
+    assert!(help.stdout.contains("Exit codes: 0 done, 1 failed, 2 usage, 3"), "{}", help.stdout);
+    for command in ["run", "demo", "submit", "try", "search", "explain", "status", "dlq", "config", "extract"] {
+        assert!(help.stdout.contains(command));
+        t.run(&[command, "--help"]).expect(0);
+    }
+    assert!(t.run(&["--version"]).expect(0).stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place() {
+    let (dir, t) = bench();
+    file(&dir, "tidemill.toml", "[fetch]\ndelay = \"1s\"\ndealy = \"2s\"\n");
+    let ended = t.run(&["config", "check"]).expect(2);
+    says(&ended, &["tidemill.toml", "line 3", "dealy"]);
+    file(&dir, "tidemill.toml", "");
+    let mut command = t.command(&["status"]);
+    let ended = whole::Running::start(command.env("TIDEMILL_FETCH__DEALY", "2s")).ended(whole::LIMIT).expect(2);
+    says(&ended, &["TIDEMILL_FETCH__DEALY", "dealy"]);
+    file(&dir, "other.toml", "[fetch]\ndelay = \"soon\"\n");
+    says(&t.run(&["run", "--config", "other.toml", "urls.txt"]).expect(2), &["other.toml", "line 2"]);
+}
+
+#[test]
+fn the_configuration_shown_reads_back() {
+    let (dir, t) = bench();
+    file(&dir, "tidemill.toml", "[fetch]\ndelay = \"1500ms\"\nresolve = { \"*.a.test\" = \"127.0.0.1\" }\n");
+    t.run(&["config", "check"]).expect(0);
+    let shown = t.run(&["config", "show"]).expect(0).stdout;
+    assert!(shown.contains("*.a.test"), "{shown}");
+    file(&dir, "shown.toml", &shown);
+    assert_eq!(t.run(&["config", "show", "--config", "shown.toml"]).expect(0).stdout, shown);
+    let json = t.json(&["config", "show", "--json"]);
+    assert_eq!(json["fetch"]["delay"], "1s 500ms", "{json}");
+}
+
+#[test]
+fn completions_are_a_script() {
+    let (_dir, t) = bench();
+    let script = t.run(&["completions", "bash"]).expect(0).stdout;
+    assert!(script.contains("complete -F _tidemill") && script.contains("--allow-address"));
+}
+
+// ---- files that are not what they should be
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let (dir, t) = bench();
+    says(&run(&t, "nowhere.txt", &[]).expect(1), &["cannot read URLs from nowhere.txt"]);
+    says(&t.run(&["submit", "--file", "nowhere.txt"]).expect(1), &["nowhere.txt"]);
+    file(&dir, "urls.txt", "http://127.0.0.1:9/\n");
+    file(&dir, "a-file", "");
+    says(&run(&t, "urls.txt", &["-o", "a-file/out.jsonl"]).expect(1), &["a-file"]);
+    says(&t.run(&["status", "--data", "a-file/data"]).expect(1), &["a-file/data"]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    says(&run(&t, "urls.txt", &["--listen", &address]).expect(1), &[&address, "--listen"]);
+}
+
+#[test]
+fn other_peoples_databases_are_left_alone() {
+    let (dir, t) = bench();
+    file(&dir, "urls.txt", "http://127.0.0.1:9/\n");
+    // Makes all three.
+    t.run(&["run", "/dev/null"]).expect(0);
+    for name in ["log.db", "store.db", "index.db"] {
+        let path = t.data().join(name);
+        let good = std::fs::read(&path).unwrap();
+        let refused = |words: &[&str]| {
+            let before = std::fs::read(&path).unwrap();
+            let ended = run(&t, "urls.txt", &[]).expect(1);
+            says(&ended, words);
+            assert!(ended.stderr.contains(name) && ended.stderr.contains("--data"), "{ended:?}");
+            assert_eq!(std::fs::read(&path).unwrap(), before, "{name} was changed");
+        };
+        let remove = || {
+            for suffix in ["", "-wal", "-shm"] {
+                let _gone = std::fs::remove_file(t.data().join(format!("{name}{suffix}")));
+            }
+        };
+        let sql = |sql: &str| {
+            let c = rusqlite::Connection::open(&path).unwrap();
+            c.execute_batch(sql).unwrap();
+        };
+        sql("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)");
+        refused(&["later version", "upgrade"]);
+        remove();
+        sql("CREATE TABLE mine(x); INSERT INTO mine VALUES (1)");
+        refused(&["something else"]);
+        remove();
+        std::fs::write(&path, vec![0xa5; 9_000]).unwrap();
+        refused(&["not a SQLite database"]);
+        std::fs::write(&path, b"a note to myself\n").unwrap();
+        refused(&["not a SQLite database"]);
+        remove();
+        std::fs::write(&path, good).unwrap();
+    }
+    t.run(&["status"]).expect(0);
+}
+
+// ---- run over a file
+
+#[test]
+fn lines_that_are_no_urls_end_as_letters_and_the_rest_goes_on() {
+    let (dir, t) = bench();
+    let well = Arc::default();
+    let site = site(&well);
+    let bad = ["not a url", "http://", "http://h:99999/", "http://[::1", "http://exa mple/", "mailto:a@b"];
+    let text = format!("# pages\n{}\n\n  {}  \n{}\n", site.url("/page/1"), site.url("/page/2"), bad.join("\r\n"));
+    file(&dir, "urls.txt", [text.as_bytes(), b"http://\xff\xfe/\n"].concat());
+    let report = run(&t, "urls.txt", &["--json"]).expect(3).json();
+    assert_eq!((&report["submitted"], &report["finished"], &report["indexed"]), (&9.into(), &9.into(), &2.into()));
+    assert_eq!(report["dead_letters"], 7);
+    let letters = t.json(&["dlq", "ls", "--json"]);
+    let letters = letters.as_array().unwrap();
+    assert_eq!(letters.len(), 7);
+    for l in letters {
+        let class = l["class"].as_str().unwrap();
+        assert!(class == "invalid-url" || class == "blocked-address" && l["url"] == "mailto:a@b", "{l}");
+        assert_eq!((&l["stage"], &l["attempts"]), (&"fetch".into(), &1.into()));
+    }
+    let urls: BTreeSet<_> = letters.iter().map(|l| l["url"].as_str().unwrap()).collect();
+    assert!(bad.iter().all(|b| urls.contains(b)), "{urls:?}");
+    assert_eq!(t.json(&["status", "--json"])["dead_letters"], 7);
+}
+
+#[test]
+fn an_empty_file_is_done_at_once() {
+    let (dir, t) = bench();
+    file(&dir, "urls.txt", "# nothing yet\n\n");
+    let report = run(&t, "urls.txt", &["--json"]).expect(0).json();
+    assert_eq!((&report["submitted"], &report["finished"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn the_same_file_again_is_a_new_job_over_the_same_documents() {
+    let (dir, t) = bench();
+    let site = site(&Arc::default());
+    file(&dir, "urls.txt", format!("{}\n{}\n", site.url("/page/1"), site.url("/page/2")));
+    let mut jobs = BTreeSet::new();
+    for _ in 0..2 {
+        let report = run(&t, "urls.txt", &["--json"]).expect(0).json();
+        assert_eq!(report["indexed"], 2);
+        jobs.insert(report["job"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(jobs.len(), 2);
+    let hits = t.json(&["search", "harbour", "--json"]);
+    assert_eq!(hits["total"], 2);
+    // From stdin it is one more.
+    let urls = format!("{}\n", site.url("/page/3"));
+    let args = ["run", "-", "--delay", "0", "--allow-address", "127.0.0.1", "--json"];
+    assert_eq!(t.run_with(&args, urls.as_bytes()).expect(0).json()["indexed"], 1);
+}
+
+#[test]
+fn addresses_of_this_machine_are_refused_unless_allowed() {
+    let (dir, t) = bench();
+    let site = site(&Arc::default());
+    file(&dir, "urls.txt", site.url("/page/1"));
+    let report = t.run(&["run", "urls.txt", "--delay", "0", "--json"]).expect(3).json();
+    assert_eq!(outcome(&report, "fetch", "dead_lettered", "blocked-address"), 1, "{report}");
+    assert!(site.arrivals("/page/1").is_empty() && site.arrivals("/robots.txt").is_empty());
+}
+
+#[test]
+fn a_document_is_a_line_of_the_output() {
+    let (dir, t) = bench();
+    let site = site(&Arc::default());
+    file(&dir, "urls.txt", format!("{}\n{}\n", site.url("/page/1"), site.url("/nothing")));
+    run(&t, "urls.txt", &["-o", "out.jsonl"]).expect(3);
+    let text = std::fs::read_to_string(dir.path().join("out.jsonl")).unwrap();
+    let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 1);
+    assert_eq!((&lines[0]["url"], &lines[0]["title"]), (&site.url("/page/1").into(), &"harbour gauge 1".into()));
+    assert!(lines[0]["text"].as_str().unwrap().contains("story of its own"));
+}
+
+#[test]
+fn logs_in_json_are_one_object_a_line_with_the_fields_that_are_promised() {
+    let (dir, t) = bench();
+    let site = site(&Arc::default());
+    file(&dir, "urls.txt", format!("{}\n{}\nnot a url\n", site.url("/page/1"), site.url("/nothing")));
+    let ended = run(&t, "urls.txt", &["--json", "--log", "info", "--log-format", "json"]).expect(3);
+    let report = ended.json();
+    let lines: Vec<Value> =
+        ended.stderr.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    assert!(lines.iter().all(|l| l["timestamp"].is_string() && l["level"].is_string() && l["message"].is_string()));
+    let dead: Vec<_> = lines.iter().filter(|l| l["outcome"] == "dead_lettered").collect();
+    assert_eq!(dead.len(), 2, "{}", ended.stderr);
+    for l in dead {
+        assert_eq!((&l["stage"], &l["level"], &l["attempt"]), (&"fetch".into(), &"WARN".into(), &1.into()));
+        assert!(["invalid-url", "http-4xx"].contains(&l["class"].as_str().unwrap()), "{l}");
+        assert_eq!(l["job"], report["job"]);
+        let trace = l["trace"].as_str().unwrap();
+        assert!(trace.len() == 32 && trace.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert!(l["task"].as_str().unwrap().starts_with(report["job"].as_str().unwrap()));
+        assert!(["not a url", &site.url("/nothing")].contains(&l["url"].as_str().unwrap()));
+    }
+    // At debug level the good ones are there too.
+    let ended =
+        run(&t, "urls.txt", &["--fresh", "--json", "--log", "tidemill=debug", "--log-format", "json"]).expect(3);
+    let indexed = ended.stderr.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+    assert_eq!(indexed.filter(|l| l["outcome"] == "done" && l["stage"] == "index").count(), 1);
+}
+
+// ---- one URL, one page
+
+#[test]
+fn try_shows_each_stage_and_writes_nothing() {
+    let (_dir, t) = bench();
+    let site = site(&Arc::default());
+    let steps = t.run(&["try", &site.url("/page/1"), "--allow-address", "127.0.0.1", "--json"]).expect(0).json();
+    let names: Vec<_> = steps.as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, ["fetch", "extract", "enrich", "document"]);
+    assert_eq!(steps[3]["result"]["title"], "harbour gauge 1");
+    assert!(!t.data().exists());
+    let steps = t.run(&["try", &site.url("/nothing"), "--allow-address", "127.0.0.1", "--json"]).expect(1).json();
+    assert_eq!(steps[0]["result"]["outcome"]["dead-letter"], "http-4xx");
+    let people = t.run(&["try", &site.url("/page/1"), "--allow-address", "127.0.0.1"]).expect(0).stdout;
+    assert!(people.contains("title      harbour gauge 1"), "{people}");
+}
+
+#[test]
+fn extract_answers_a_line_a_line_in_order() {
+    let (dir, t) = bench();
+    let Reply(_, _, page) = Reply::page("lock keeper");
+    file(&dir, "a.html", &page);
+    let mut gz = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    gz.write_all(page.replace("lock keeper", "ferryman").as_bytes()).unwrap();
+    file(&dir, "b.html.gz", gz.finish().unwrap());
+    file(&dir, "c.html.gz", b"\x1f\x8b\x08 this is not gzip");
+    file(&dir, "d.html", b"");
+    let lines: Vec<String> = ["a.html", "b.html.gz", "nowhere.html", "c.html.gz", "d.html", "a.html"]
+        .iter()
+        .enumerate()
+        .map(|(n, f)| serde_json::json!({"id": n.to_string(), "url": "http://a.test/", "file": f}).to_string())
+        .collect();
+    let ended = t.run_with(&["extract"], format!("{}\n", lines.join("\n\n")).as_bytes()).expect(0);
+    let out: Vec<Value> = ended.stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(out.iter().map(|l| l["id"].as_str().unwrap()).collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!((&out[0]["title"], &out[1]["title"]), (&"lock keeper".into(), &"ferryman".into()));
+    assert_eq!(out[0]["language"], "en");
+    assert!(out[1]["text"].as_str().unwrap().contains("The ferryman has a story"));
+    for (n, word) in [(2, "nowhere.html"), (3, "gzip")] {
+        assert!(out[n]["error"].as_str().unwrap().contains(word), "{}", out[n]);
+        assert_eq!(out[n]["text"], "");
+    }
+    assert!(out[5].get("error").is_none());
+    // The folder can be named, and a line that is not one says so.
+    let root = dir.path().join("..");
+    let name = dir.path().file_name().unwrap().to_str().unwrap();
+    let line = serde_json::json!({"id": "x", "file": Path::new(name).join("a.html")}).to_string();
+    let ended = t.run_with(&["extract", "--root", root.to_str().unwrap()], line.as_bytes()).expect(0);
+    assert_eq!(ended.json()["title"], "lock keeper");
+    let ended = t.run_with(&["extract"], format!("{}\nnot json\n", lines[0]).as_bytes()).expect(1);
+    says(&ended, &["line 2"]);
+}
+
+// ---- the service
+
+/// One GET, as a probe does it.
+fn get(address: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut all = String::new();
+    stream.read_to_string(&mut all).ok()?;
+    let (head, body) = all.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+#[test]
+fn a_service_takes_what_is_submitted_answers_probes_and_ends_with_0() {
+    let (_dir, t) = bench();
+    let site = site(&Arc::default());
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut service = t.start(&["run", "--delay", "0", "--allow-address", "127.0.0.1", "--listen", &address]);
+    assert!(eventually(Duration::from_secs(30), || get(&address, "/ready").is_some_and(|(s, _)| s == 200)));
+    assert_eq!(get(&address, "/health").unwrap(), (200, "ok\n".into()));
+    assert_eq!(get(&address, "/nothing").unwrap().0, 404);
+
+    let job = t.json(&["submit", &site.url("/page/1"), &site.url("/page/2"), &site.url("/nothing"), "--json"]);
+    assert_eq!((&job["submitted"], &job["appended"]), (&3.into(), &3.into()));
+    let high = t.json(&["submit", &site.url("/page/3"), "--lane", "high", "--json"]);
+    let finished = |job: &Value| {
+        let status = t.json(&["status", "--json"]);
+        let mine = status["jobs"].as_array().unwrap().iter().find(|j| j["job"]["id"] == job["id"]).cloned().unwrap();
+        mine["progress"]["finished"] == job["submitted"]
+    };
+    assert!(eventually(Duration::from_secs(30), || finished(&job) && finished(&high)));
+
+    let (status, metrics) = get(&address, "/metrics").unwrap();
+    assert_eq!(status, 200);
+    for line in [
+        "tidemill_records_total{class=\"\",outcome=\"done\",stage=\"index\"} 3",
+        "tidemill_records_total{class=\"http-4xx\",outcome=\"dead_lettered\",stage=\"fetch\"} 1",
+        "tidemill_in_flight_records{stage=\"fetch\"} 0",
+        "tidemill_processing_seconds_count{stage=\"fetch\"} 4",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
+    }
+    let hits = t.json(&["search", "harbour", "gauge", "--json"]);
+    assert_eq!((&hits["total"], hits["hits"].as_array().unwrap().len()), (&3.into(), 3));
+    assert!(hits["hits"][0]["snippet"].as_str().unwrap().contains("[harbour]"), "{hits}");
+    let site_only = t.json(&["search", "harbour", "--site", "elsewhere.test", "--json"]);
+    assert_eq!(site_only["total"], 0);
+    let events = t.json(&["explain", &site.url("/page/1"), "--json"]);
+    let steps: Vec<_> = events.as_array().unwrap().iter().map(|e| e["stage"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["fetch", "extract", "enrich", "index"]);
+    assert_eq!(events[3]["outcome"], "done");
+
+    assert!(service.poll().is_none(), "it stays up");
+    service.signal("TERM");
+    let ended = service.ended(Duration::from_secs(20)).expect(0);
+    assert_eq!(ended.stdout, "");
+}
+
+#[test]
+fn what_is_unknown_is_said_to_be() {
+    let (_dir, t) = bench();
+    let ended = t.run(&["explain", "http://never.test/"]).expect(1);
+    assert!(ended.stdout.contains("nothing is known of http://never.test/"));
+    assert_eq!(t.run(&["explain", "http://never.test/", "--json"]).expect(1).json(), serde_json::json!([]));
+    says(&t.run(&["dlq", "show", "fetch.dlq/0/7"]).expect(1), &["fetch.dlq/0/7", "dlq ls"]);
+    says(&t.run(&["dlq", "show", "the first"]).expect(2), &["the first", "fetch.dlq/3/17"]);
+    let status = t.json(&["status", "--json"]);
+    assert_eq!((&status["jobs"], &status["dead_letters"]), (&serde_json::json!([]), &0.into()));
+}
+
+#[test]
+fn a_letter_that_is_replayed_succeeds_once_the_page_is_well() {
+    let (dir, t) = bench();
+    let well = Arc::default();
+    let site = site(&well);
+    let sick = site.url("/sick");
+    file(&dir, "urls.txt", format!("{}\n{sick}\n{}\n", site.url("/page/1"), site.url("/nothing")));
+    assert_eq!(run(&t, "urls.txt", &["--json"]).expect(3).json()["dead_letters"], 2);
+
+    let letters = t.json(&["dlq", "ls", "--class", "http-4xx", "--stage", "fetch", "--json"]);
+    assert_eq!(letters.as_array().unwrap().len(), 2);
+    assert_eq!(t.json(&["dlq", "ls", "--class", "timeout", "--json"]), serde_json::json!([]));
+    let letter = letters.as_array().unwrap().iter().find(|l| l["url"] == *sick).unwrap();
+    let id = letter["id"].as_str().unwrap();
+    let shown = t.json(&["dlq", "show", id, "--json"]);
+    assert_eq!((&shown["class"], &shown["replayed"]), (&"http-4xx".into(), &false.into()));
+    assert!(shown["message"].as_str().unwrap().contains("403"), "{shown}");
+    assert!(shown["value_hex"].as_str().unwrap().starts_with("c301"), "the record's own bytes: {shown}");
+    let people = t.run(&["dlq", "show", id]).expect(0).stdout;
+    assert!(people.contains("answered 403") && people.contains(&sick), "{people}");
+
+    let dry = t.json(&["dlq", "replay", id, "--dry-run", "--json"]);
+    assert_eq!((&dry["replayed"], &dry["dry_run"]), (&1.into(), &true.into()));
+    assert_eq!(t.json(&["dlq", "ls", "--json"]).as_array().unwrap().len(), 2, "a dry run does nothing");
+
+    well.store(true, Ordering::SeqCst);
+    let replayed = t.json(&["dlq", "replay", id, "--json"]);
+    assert_eq!(replayed["replayed"], 1);
+    assert_eq!(replayed["to"]["fetch.retry.1"], 1, "{replayed}");
+    assert_eq!(t.json(&["dlq", "replay", id, "--json"])["replayed"], 0, "not twice");
+    assert_eq!(t.json(&["dlq", "ls", "--json"]).as_array().unwrap().len(), 1);
+    assert_eq!(t.json(&["dlq", "ls", "--all", "--json"]).as_array().unwrap().len(), 2);
+
+    // The same command goes on with the job, which is not finished any more.
+    let ended = run(&t, "urls.txt", &["--json"]).expect(3);
+    assert!(ended.stderr.contains("going on with job"), "{}", ended.stderr);
+    let report = ended.json();
+    assert_eq!((&report["finished"], &report["indexed"], &report["dead_letters"]), (&3.into(), &2.into(), &1.into()));
+    assert_eq!(site.arrivals("/sick").len(), 2);
+    assert_eq!(site.arrivals("/nothing").len(), 1, "only what was replayed is fetched again");
+    assert_eq!(t.json(&["search", "sickbed", "--json"])["total"], 1);
+    let outcomes: Vec<_> = t.json(&["explain", &sick, "--json"]).as_array().unwrap().clone();
+    let outcomes: Vec<_> = outcomes.iter().map(|e| e["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["dead_lettered", "replayed", "emitted", "emitted", "emitted", "done"]);
+}
