@@ -112,7 +112,7 @@ async fn ours(dir: &Path, records: usize, bytes: usize, slow: Option<Duration>) 
     let seen = Arc::new(AtomicUsize::new(0));
     let runner = Runner {
         handler: Arc::new(Pass { slow, seen }),
-        router: Router { def: &HOP, names: Names::new(""), delays: Ladder::Quick.delays() },
+        router: Router::new(&HOP, Names::new(""), Ladder::Quick.delays()),
         limits: Limits {
             in_flight: 32_768,
             in_flight_bytes: 256 << 20,

@@ -123,7 +123,7 @@ impl Pipeline {
         for &stage in stages {
             let runner = Runner {
                 handler: self.handler(stage)?,
-                router: Router { def: topology::stage(stage), names: self.names.clone(), delays: ladder.delays() },
+                router: Router::new(topology::stage(stage), self.names.clone(), ladder.delays()),
                 limits: engine::Limits {
                     in_flight: self.config.in_flight(stage),
                     in_flight_bytes: usize::try_from(engine.in_flight_bytes.as_u64()).unwrap_or(usize::MAX),

@@ -143,11 +143,6 @@ pub fn stage(name: StageName) -> &'static StageDef {
 }
 
 impl StageDef {
-    /// Topic for a kind this stage emits.
-    pub fn output(&self, kind: Kind) -> Option<&'static str> {
-        self.outputs.iter().find(|(k, _)| *k == kind).map(|(_, t)| *t)
-    }
-
     /// Name of retry topic `tier`, counted from 0.
     pub fn retry(&self, tier: usize) -> String {
         format!("{}.retry.{}", self.name, tier + 1)
@@ -162,11 +157,6 @@ impl StageDef {
     pub fn subscribed(&self) -> Vec<(String, u32)> {
         let inputs = self.inputs.iter().map(|i| (i.topic.to_owned(), i.weight));
         inputs.chain((0..TIERS).map(|t| (self.retry(t), RETRY_WEIGHT))).collect()
-    }
-
-    /// Tier of one of its retry topics (name without prefix).
-    pub fn tier_of(&self, topic: &str) -> Option<usize> {
-        (0..TIERS).find(|t| self.retry(*t) == topic)
     }
 }
 

@@ -1,5 +1,6 @@
 //! An outcome as records: where they go and which headers they get. Pure: time comes in, nothing is written here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use super::stage::Outcome;
 use crate::record::codec::CodecError;
 use crate::record::headers::{self, Meta};
 use crate::record::letter::Failure;
-use crate::record::{FailureClass, OutcomeKind, StatusEvent, codec};
+use crate::record::{FailureClass, Kind, OutcomeKind, StatusEvent, codec};
 use crate::topology::{self, Names, StageDef};
 use crate::transport::{Incoming, Outgoing};
 
@@ -22,6 +23,9 @@ pub struct Router {
     pub names: Names,
     /// Delay of each retry topic, shortest first, at most [`topology::TIERS`] (see [`topology::Ladder::delays`]).
     pub delays: &'static [Duration],
+    /// Full name of the topic of each kind it emits, and of the status topic: asked for with every record.
+    outputs: Vec<(Kind, Arc<str>)>,
+    status: Arc<str>,
 }
 
 /// A handled record: what is written in the transaction that completes it.
@@ -45,6 +49,13 @@ pub struct Timing {
 }
 
 impl Router {
+    /// A router for a stage.
+    pub fn new(def: &'static StageDef, names: Names, delays: &'static [Duration]) -> Router {
+        let outputs = def.outputs.iter().map(|(kind, topic)| (*kind, names.full(topic).into())).collect();
+        let status = names.full(topology::STATUS).into();
+        Router { def, names, delays, outputs, status }
+    }
+
     /// A record whose due time has not come although its tier's delay is over: moved on without a word to the stage.
     pub fn repark(&self, record: &Incoming, meta: &Meta, now: i64) -> Outgoing {
         self.to_tier(record, meta.not_before, now, meta.attempt, meta.slot)
@@ -83,11 +94,11 @@ impl Router {
                 status.outcome = OutcomeKind::Emitted;
                 status.emitted = i32::try_from(records.len()).unwrap_or(i32::MAX);
                 for r in records {
-                    let topic = self.def.output(r.kind()).ok_or_else(|| {
+                    let topic = self.outputs.iter().find(|(kind, _)| *kind == r.kind()).ok_or_else(|| {
                         CodecError::Malformed(format!("{} may not emit a {:?}", self.def.name, r.kind()))
                     })?;
                     outputs.push(Outgoing {
-                        topic: self.names.full(topic).into(),
+                        topic: Arc::clone(&topic.1),
                         partition: None,
                         key: Some(r.key()),
                         value: r.encode()?,
@@ -131,7 +142,7 @@ impl Router {
             }
         }
         outputs.push(Outgoing {
-            topic: self.names.full(topology::STATUS).into(),
+            topic: Arc::clone(&self.status),
             partition: None,
             key: Some(Bytes::from(status.task.clone())),
             value: codec::encode(&status)?,
@@ -228,7 +239,7 @@ mod tests {
     const NOW: i64 = 1_000_000;
 
     fn router(ladder: Ladder) -> Router {
-        Router { def: stage(StageName::Fetch), names: Names::new("t."), delays: ladder.delays() }
+        Router::new(stage(StageName::Fetch), Names::new("t."), ladder.delays())
     }
 
     fn record(attempt: u32) -> Incoming {
@@ -321,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_a_stage_may_not_emit_is_a_dead_letter_of_class_schema() {
-        let r = Router { def: stage(StageName::Index), ..router(Ladder::Quick) };
+        let r = Router::new(stage(StageName::Index), Names::new("t."), Ladder::Quick.delays());
         let routed = route(&r, &record(0), Outcome::Emit(vec![Record::UrlTask(Box::new(UrlTask::new("http://x/")))]));
         assert_eq!(routed.outputs[0].headers.str(crate::record::letter::CLASS), Some("schema"));
         assert_eq!(routed.status.outcome, OutcomeKind::DeadLettered);

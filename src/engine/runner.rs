@@ -313,8 +313,8 @@ impl Work {
         let p = &mut self.partitions[slot];
         let (Some(epoch), Some(record)) = (p.epoch, p.backlog.pop_front()) else { return };
         let meta = Meta::read(&record.headers, &record.at.topic, record.at.partition, record.offset, record.timestamp);
-        let def = runner.router.def;
-        let tier = def.tier_of(runner.router.names.bare(&p.at.topic));
+        // The retry topics are subscribed behind the inputs.
+        let tier = p.lane.checked_sub(runner.router.def.inputs.len());
         let delay = tier.and_then(|t| runner.router.delays.get(t).copied());
         let due = wake(delay.or(tier.map(|_| Duration::ZERO)), record.timestamp, meta.not_before);
         if due > now {

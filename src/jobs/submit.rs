@@ -140,11 +140,11 @@ pub async fn submit(
 fn record(lane: &Arc<str>, job: &Job, task: &UrlTask) -> Result<Outgoing, CodecError> {
     let id = format!("{}-{}", job.id, job.appended);
     let mut headers = Headers(vec![
-        (headers::TASK.to_owned(), Bytes::from(id.clone())),
-        (headers::JOB.to_owned(), Bytes::from(job.id.clone())),
-        (headers::FIRST_SEEN.to_owned(), Bytes::from(now_ms().to_string())),
-        (headers::TRACEPARENT.to_owned(), Bytes::from(TraceParent::derived(&id).to_string())),
-        (headers::URL.to_owned(), Bytes::from(task.url.clone())),
+        (headers::TASK.into(), Bytes::from(id.clone())),
+        (headers::JOB.into(), Bytes::from(job.id.clone())),
+        (headers::FIRST_SEEN.into(), Bytes::from(now_ms().to_string())),
+        (headers::TRACEPARENT.into(), Bytes::from(TraceParent::derived(&id).to_string())),
+        (headers::URL.into(), Bytes::from(task.url.clone())),
     ]);
     if let Some(expires) = task.expires {
         headers.set(headers::EXPIRES, expires.to_string());

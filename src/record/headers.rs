@@ -1,5 +1,7 @@
 //! Record headers: the raw list, and the names Tidemill reads.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::trace::TraceParent;
@@ -25,9 +27,20 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Unix ms after which the record is not worth handling.
 pub const EXPIRES: &str = "tidemill.expires";
 
+/// Our own names: most headers have one, and need not allocate it.
+const KNOWN: [&str; 10] = [TASK, JOB, ATTEMPT, FIRST_SEEN, NOT_BEFORE, SLOT, URL, REPLAY, TRACEPARENT, EXPIRES];
+
+/// A header's name; ours are not copied.
+pub fn name(text: &str) -> Cow<'static, str> {
+    match KNOWN.iter().find(|k| **k == text) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(text.to_owned()),
+    }
+}
+
 /// An ordered list of header names and values, duplicates allowed, as Kafka has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(String, Bytes)>);
+pub struct Headers(pub Vec<(Cow<'static, str>, Bytes)>);
 
 impl Headers {
     /// The last value of that name (Kafka's `lastHeader`).
@@ -48,7 +61,7 @@ impl Headers {
     /// Replaces all values of that name by one.
     pub fn set(&mut self, name: &str, value: impl Into<Bytes>) {
         self.remove(name);
-        self.0.push((name.to_owned(), value.into()));
+        self.0.push((self::name(name), value.into()));
     }
 
     /// Removes all values of that name.
@@ -108,15 +121,15 @@ impl Meta {
     /// Headers of a record handed to the next stage: same task, job, first-seen; a new span; attempt back to none.
     pub fn child_headers(&self, url: &str) -> Headers {
         let mut list = Vec::with_capacity(6);
-        list.push((TASK.to_owned(), Bytes::from(self.task.clone())));
+        list.push((TASK.into(), Bytes::from(self.task.clone())));
         if let Some(job) = &self.job {
-            list.push((JOB.to_owned(), Bytes::from(job.clone())));
+            list.push((JOB.into(), Bytes::from(job.clone())));
         }
-        list.push((FIRST_SEEN.to_owned(), Bytes::from(self.first_seen.to_string())));
-        list.push((TRACEPARENT.to_owned(), Bytes::from(self.trace.child().to_string())));
-        list.push((URL.to_owned(), Bytes::from(url.to_owned())));
+        list.push((FIRST_SEEN.into(), Bytes::from(self.first_seen.to_string())));
+        list.push((TRACEPARENT.into(), Bytes::from(self.trace.child().to_string())));
+        list.push((URL.into(), Bytes::from(url.to_owned())));
         if let Some(expires) = self.expires {
-            list.push((EXPIRES.to_owned(), Bytes::from(expires.to_string())));
+            list.push((EXPIRES.into(), Bytes::from(expires.to_string())));
         }
         Headers(list)
     }

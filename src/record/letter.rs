@@ -70,7 +70,7 @@ impl Failure {
             (ATTEMPTS, self.attempts.to_string()),
             (FAILED_STAGE, self.stage.clone()),
         ];
-        out.0.extend(fields.map(|(n, v)| (n.to_owned(), Bytes::from(v))));
+        out.0.extend(fields.map(|(n, v)| (n.into(), Bytes::from(v))));
         out
     }
 

@@ -63,7 +63,7 @@ pub fn names() -> Names {
 pub fn runner(handler: &Arc<dyn Handler>, limits: Limits) -> Runner {
     Runner {
         handler: Arc::clone(handler),
-        router: Router { def: topology::stage(StageName::Fetch), names: names(), delays: DELAYS },
+        router: Router::new(topology::stage(StageName::Fetch), names(), DELAYS),
         limits,
         metrics: StageMetrics::new(StageName::Fetch),
     }

@@ -1,5 +1,6 @@
 //! A member of a group: a thread that reads the partitions it holds and looks after its leases.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::writer::{Writer, ZSTD};
 use super::{Shared, Wake, lease, schema};
-use crate::record::Headers;
+use crate::record::{Headers, headers};
 use crate::transport::{Assignment, Batch, Committed, Event, Incoming, Member, Result, TopicPartition, TransportError};
 
 /// Records and bytes read of one partition at a time.
@@ -363,7 +364,8 @@ pub fn read(
             Bytes::copy_from_slice(stored)
         };
         let key = r.get_ref(2)?.as_blob_or_null()?.map(Bytes::copy_from_slice);
-        let headers = headers_from_json(r.get_ref(3)?.as_str()?).map_err(|e| damaged(3, e))?;
+        let text = Bytes::copy_from_slice(r.get_ref(3)?.as_str()?.as_bytes());
+        let headers = headers_from_json(&text).map_err(|e| damaged(3, e))?;
         let record = Incoming {
             at: at.clone(),
             offset: schema::offset_of(r.get(0)?),
@@ -420,30 +422,46 @@ fn push_string(out: &mut String, text: &str) {
     }
 }
 
-fn headers_from_json(text: &str) -> serde_json::Result<Headers> {
-    struct Value(Bytes);
-    impl<'de> de::Deserialize<'de> for Value {
-        fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Value, D::Error> {
+/// Reads what [`headers_to_json`] wrote. Values are slices of the text where they stand in it as they are.
+fn headers_from_json(text: &Bytes) -> serde_json::Result<Headers> {
+    #[derive(serde::Deserialize)]
+    struct Pair<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Value<'a>);
+    enum Value<'a> {
+        Slice(&'a str),
+        Owned(Vec<u8>),
+    }
+    impl<'de: 'a, 'a> de::Deserialize<'de> for Value<'a> {
+        fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Value<'a>, D::Error> {
             struct V;
             impl<'de> Visitor<'de> for V {
-                type Value = Value;
+                type Value = Value<'de>;
                 fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     f.write_str("a string or {\"hex\": …}")
                 }
-                fn visit_str<E: de::Error>(self, s: &str) -> std::result::Result<Value, E> {
-                    Ok(Value(Bytes::copy_from_slice(s.as_bytes())))
+                fn visit_borrowed_str<E: de::Error>(self, s: &'de str) -> std::result::Result<Value<'de>, E> {
+                    Ok(Value::Slice(s))
                 }
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Value, A::Error> {
+                fn visit_str<E: de::Error>(self, s: &str) -> std::result::Result<Value<'de>, E> {
+                    Ok(Value::Owned(s.as_bytes().to_vec()))
+                }
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Value<'de>, A::Error> {
                     let entry: Option<(String, String)> = map.next_entry()?;
                     let text = entry.map(|(_, v)| v).unwrap_or_default();
-                    hex::decode(text).map(|b| Value(Bytes::from(b))).map_err(de::Error::custom)
+                    hex::decode(text).map(Value::Owned).map_err(de::Error::custom)
                 }
             }
             d.deserialize_any(V)
         }
     }
-    let list: Vec<(String, Value)> = serde_json::from_str(text)?;
-    Ok(Headers(list.into_iter().map(|(n, v)| (n, v.0)).collect()))
+    let list: Vec<Pair<'_>> = serde_json::from_slice(text)?;
+    let header = |Pair(name, value): Pair<'_>| {
+        let value = match value {
+            Value::Slice(s) => text.slice_ref(s.as_bytes()),
+            Value::Owned(v) => Bytes::from(v),
+        };
+        (headers::name(&name), value)
+    };
+    Ok(Headers(list.into_iter().map(header).collect()))
 }
 
 #[cfg(test)]
@@ -454,8 +472,8 @@ mod tests {
     proptest! {
         #[test]
         fn headers_read_back_byte_for_byte(list in prop::collection::vec((".{0,8}", prop::collection::vec(any::<u8>(), 0..12)), 0..6)) {
-            let headers = Headers(list.into_iter().map(|(n, v)| (n, Bytes::from(v))).collect());
-            prop_assert_eq!(headers_from_json(&headers_to_json(&headers)).unwrap(), headers);
+            let headers = Headers(list.into_iter().map(|(n, v)| (n.into(), Bytes::from(v))).collect());
+            prop_assert_eq!(headers_from_json(&Bytes::from(headers_to_json(&headers))).unwrap(), headers);
         }
     }
 }
