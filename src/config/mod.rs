@@ -136,7 +136,7 @@ pub struct Blob {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// How long a URL counts as taken in its job, and a text as held by its document.
+    /// How long a URL counts as taken in its job, and a body as held by its document.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub keep: Duration,
 }

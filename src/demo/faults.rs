@@ -180,8 +180,8 @@ pub(super) static FAULTS: &[Fault] = &[
     row(STRICT, "/private/a%2Fb", Page, Dropped("robots"), "disallowed, with an escaped slash"),
     row(STRICT, "/private/press/1", Page, Indexed, "allowed by the longer rule"),
 
-    row(NEWS, "/wire/1", Twin("wire"), twin("wire"), "the same article on another host"),
-    row(COPY, "/wire/1", Twin("wire"), twin("wire"), "the same article on another host"),
+    row(NEWS, "/wire/1", Twin("wire"), Indexed, "the same article in another dress"),
+    row(COPY, "/wire/1", Twin("wire"), Indexed, "the same article in another dress"),
     row(MIRROR, "/same", Mirror("same"), twin("same"), "the same bytes on another host"),
     row(COPY, "/same", Mirror("same"), twin("same"), "the same bytes on another host"),
     row(MIRROR, "/near/1", Twin("near"), Indexed, "one sentence apart from another page"),

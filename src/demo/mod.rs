@@ -36,7 +36,8 @@
 //! | disallowed by robots.txt | `strict/private/…` | dropped: robots |
 //! | robots.txt answers 500 | `norobots/…` | dead: robots-unreachable |
 //! | robots.txt answers 404; has a `Crawl-delay` | `open/…`, `patient/…` | indexed |
-//! | same article or same bytes on two hosts | `news`, `mirror`, `copy` | one indexed, one dropped: duplicate-content |
+//! | same bytes on two hosts | `news`, `mirror`, `copy` | one indexed, the others dropped: duplicate-content |
+//! | same article, other page around it | `news/wire`, `copy/wire` | both indexed |
 //! | one sentence changed | `mirror/near/1`, `copy/near/2` | indexed, both |
 //! | one URL in two spellings | `news/spelled` | one indexed, one dropped: duplicate-url |
 //! | name that does not resolve | `nowhere` | dead: dns |

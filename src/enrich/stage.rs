@@ -1,4 +1,8 @@
-//! The enrich stage: language, counts, and whether another document has the same text.
+//! The enrich stage: language, counts, and whether another document has the very same body.
+//!
+//! Only the same bytes make a duplicate. The same text in other bytes may be a mirror, but it may also be all that the
+//! extractor found on a hundred different pages (a cookie banner); dropping those would lose documents. `text_hash` is in
+//! the document, for whoever wants to group by it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +16,18 @@ use crate::record::{Document, DropReason, Enriched, FailureClass, Record};
 use crate::store::{Claimed, Store};
 use crate::topology::StageName;
 
-/// Namespace of text hashes in the store.
-const TEXTS: &str = "text";
+/// Namespace of body hashes in the store.
+const BODIES: &str = "body";
 
 /// The stage.
 pub struct Enrich {
-    /// Which document holds which text.
+    /// Which document holds which body.
     pub store: Arc<dyn Store>,
-    /// How long a text counts as held.
+    /// How long a body counts as held.
     pub keep: Duration,
 }
 
-/// Who holds a text. The store may outlive the transaction, so the entry names its task: a task's own entry, and an
+/// Who holds a body. The store may outlive the transaction, so the entry names its task: a task's own entry, and an
 /// entry of the same document, never make it a duplicate.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holder {
@@ -49,11 +53,10 @@ impl Stage for Enrich {
     }
 
     async fn handle(&self, d: Document, ctx: &Ctx) -> Outcome {
-        let hash = super::text_hash(&d.text).hex();
         let me = Holder { id: d.id.clone(), url: d.final_url.clone(), task: ctx.meta.task.clone() };
-        match self.holder(&hash, &me).await {
+        match self.holder(&d.body_hash, &me).await {
             Ok(Some(other)) if other.id != me.id && other.task != me.task => {
-                return Outcome::dropped(DropReason::DuplicateContent, format!("same text as {}", other.url));
+                return Outcome::dropped(DropReason::DuplicateContent, format!("the same bytes as {}", other.url));
             }
             Ok(_) => {}
             Err(outcome) => return outcome,
@@ -75,7 +78,7 @@ impl Stage for Enrich {
             description: d.description,
             language_confidence: language.as_ref().map_or(0.0, |l| l.confidence),
             language: language.map(|l| l.code),
-            text_hash: hash,
+            text_hash: super::text_hash(&d.text).hex(),
             words: i64::try_from(counts.words).unwrap_or(i64::MAX),
             chars: i64::try_from(counts.chars).unwrap_or(i64::MAX),
             text: d.text,
@@ -86,10 +89,10 @@ impl Stage for Enrich {
 }
 
 impl Enrich {
-    /// Claims the text; the other holder, if there is one.
+    /// Claims the body; the other holder, if there is one.
     async fn holder(&self, hash: &str, me: &Holder) -> Result<Option<Holder>, Outcome> {
         let mine = serde_json::to_vec(me).map_err(|e| Outcome::fail(FailureClass::Schema, e.to_string()))?;
-        match self.store.claim(TEXTS, hash, mine.into(), self.keep).await {
+        match self.store.claim(BODIES, hash, mine.into(), self.keep).await {
             Ok(Claimed::Mine) => Ok(None),
             // An entry that cannot be read makes nobody a duplicate.
             Ok(Claimed::Theirs(entry)) => Ok(serde_json::from_slice(&entry).ok()),

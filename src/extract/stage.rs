@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 
 use super::html::{self, ExtractError, Extracted};
 use super::limits::Limits;
@@ -61,13 +62,14 @@ impl Stage for Extract {
         let (limits, url) = (self.limits, page.final_url.clone());
         let work = move || {
             let (text, _) = charset::decode(&body, content_type.as_deref());
-            match kind {
+            let found = match kind {
                 Kind::PlainText => plain::extract(&text, &limits),
                 _ => html::extract(&text, Some(&url), &limits),
-            }
+            };
+            found.map(|found| (found, hex::encode(Sha256::digest(&body))))
         };
         match self.pool.run(self.deadline, work).await {
-            Ok(Ok(found)) => Outcome::Emit(vec![Record::Document(Box::new(document(page, found)))]),
+            Ok(Ok((found, hash))) => Outcome::Emit(vec![Record::Document(Box::new(document(page, found, hash)))]),
             Ok(Err(ExtractError::Empty(_))) => Outcome::dropped(DropReason::Empty, "no text in it"),
             Err(e @ PoolError::Panic(_)) => Outcome::fail(FailureClass::Parse, format!("the parser {e}")),
             // Perhaps not this page's fault: others may have kept the threads busy. It is tried again, on its ladder.
@@ -90,7 +92,7 @@ async fn body(blobs: &dyn Blobs, page: &mut Page) -> Result<bytes::Bytes, Outcom
     })
 }
 
-fn document(page: Page, found: Extracted) -> Document {
+fn document(page: Page, found: Extracted, body_hash: String) -> Document {
     let link = |l: html::Link| Link { url: l.url, text: l.text, nofollow: l.nofollow };
     Document {
         id: page.id,
@@ -98,6 +100,7 @@ fn document(page: Page, found: Extracted) -> Document {
         final_url: page.final_url,
         canonical: found.canonical,
         fetched_at: page.fetched_at,
+        body_hash,
         title: found.title,
         author: found.author,
         date: found.date,

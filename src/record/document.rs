@@ -30,6 +30,8 @@ pub struct Document {
     pub canonical: Option<String>,
     /// Unix ms; the version in the index.
     pub fetched_at: i64,
+    /// SHA-256 of the body the text was taken from, hex.
+    pub body_hash: String,
     /// Title.
     pub title: Option<String>,
     /// Author or authors, comma separated.

@@ -96,7 +96,7 @@ DropReason {
     Robots = "robots",
     /// The same URL was already taken in this job.
     DuplicateUrl = "duplicate-url",
-    /// The same text is already held by another document.
+    /// Another document has the very same bytes.
     DuplicateContent = "duplicate-content",
     /// A kind of file no stage reads yet.
     UnsupportedType = "unsupported-type",
