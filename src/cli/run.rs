@@ -290,9 +290,13 @@ impl Watch {
         );
         if !self.terminal && self.said.elapsed() >= SAY_EVERY {
             self.said = Instant::now();
-            let left = (self.total as f64 - p.finished as f64) / rate.max(0.001);
-            let eta = format::duration(Duration::from_secs_f64(left.clamp(0.0, 1e9)));
-            eprintln!("{}/{}  {text}  ETA {eta}", p.finished, self.total);
+            let left = (self.total as f64 - p.finished as f64) / rate;
+            // Nothing finished yet says nothing of how long it takes.
+            let eta = match rate {
+                0.0 => String::new(),
+                _ => format!("  ETA {}", format::duration(Duration::from_secs_f64(left.clamp(0.0, 1e9)))),
+            };
+            eprintln!("{}/{}  {text}{eta}", p.finished, self.total);
         }
         self.bar.set_message(text);
     }
