@@ -1,6 +1,8 @@
 //! `run`: the pipeline over a file until it is done, or for ever.
 
+use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,6 +148,7 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let started = Instant::now();
     let mut pipeline = Pipeline::open(config).await?;
     let digest = urls::digest(&urls);
+    let lock = lock(&pipeline.config.data.join(format!("submitting-{digest}")))?;
     let earlier = if options.fresh { None } else { unfinished(&pipeline, &digest).await? };
     let resumed = earlier.is_some();
     let submission = match earlier {
@@ -171,7 +174,7 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
         async move {
             // The job's record says how far it is, so it can be left at any time.
             let submitted = tokio::select! {
-                submitted = submit(&*transport, &names, submission, urls) => submitted.map(drop),
+                submitted = submit(&*transport, &names, submission, urls) => submitted.map(|_| lock.done()),
                 () = stop.cancelled() => Ok(()),
             };
             if submitted.is_err() {
@@ -221,6 +224,33 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     }
     let report = Report::new(job.clone(), total, tracker.progress(Some(&job)), started.elapsed());
     Ok(Ran { report, interrupted })
+}
+
+/// Held by the one process that puts a list of URLs on the log. Two that go on with one job would put its rest there
+/// twice.
+struct Lock {
+    path: std::path::PathBuf,
+    /// The lock goes with the file, however the process ends.
+    _file: File,
+}
+
+fn lock(path: &Path) -> Result<Lock> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { path: path.to_owned(), _file: file }),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!("another process is putting these URLs on the log; run this again when it is done")
+        }
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+impl Lock {
+    /// All URLs are on the log: whoever goes on now has nothing to put there.
+    fn done(self) {
+        // It is empty, and being left behind does no harm.
+        let _left = std::fs::remove_file(&self.path);
+    }
 }
 
 /// The last job over the same URLs, if it was cut short.
