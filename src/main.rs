@@ -1,5 +1,6 @@
 //! argv in, exit code out. One function a command, in `cli/`.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     match cli::run(cli) {
         Ok(exit) => exit.into(),
         Err(e) => {
-            eprintln!("error: {e:#}");
+            let _closed = writeln!(std::io::stderr(), "error: {e:#}");
             cli::exit_of(&e).into()
         }
     }

@@ -467,3 +467,52 @@ fn a_letter_that_is_replayed_succeeds_once_the_page_is_well() {
     let outcomes: Vec<_> = outcomes.iter().map(|e| e["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["dead_lettered", "replayed", "emitted", "emitted", "emitted", "done"]);
 }
+
+// ---- a reader that goes away
+
+/// The pipe is closed before the command can write to it.
+fn unread(t: &Tidemill, args: &[&str], which: &str) -> Ended {
+    let mut running = whole::Running::unread(&mut t.command(args), which);
+    assert!(eventually(Duration::from_secs(60), || running.poll().is_some()));
+    running.ended(Duration::from_secs(1))
+}
+
+#[test]
+fn nobody_reading_is_no_panic() {
+    let (dir, t) = bench();
+    let site = site(&Arc::default());
+    file(&dir, "urls.txt", format!("{}\n{}\n", site.url("/page/1"), site.url("/nothing")));
+    let base = ["run", "urls.txt", "--delay", "0", "--allow-address", "127.0.0.1", "--log", "debug"];
+    // Its logs and its lines go nowhere, and it works on.
+    let report = unread(&t, &[&base[..], &["--json"]].concat(), "stderr").expect(3).json();
+    assert_eq!(report["indexed"], 1);
+    unread(&t, &base, "both").expect(3);
+    for args in [
+        &["dlq", "ls"][..],
+        &["dlq", "ls", "--json"],
+        &["status"],
+        &["search", "harbour"],
+        &["config", "show"],
+        &["completions", "bash"],
+    ] {
+        let ended = unread(&t, args, "stdout").expect(0);
+        assert_eq!(ended.stderr, "", "{args:?}");
+    }
+    unread(&t, &["dlq", "show", "nonsense"], "stderr").expect(1);
+}
+
+// ---- several processes
+
+#[test]
+fn stages_may_run_in_processes_of_their_own_on_one_folder() {
+    let (dir, t) = bench();
+    let site = site(&Arc::default());
+    let urls: String = (0..40).map(|n| format!("{}\n", site.url(&format!("/page/{n}")))).collect();
+    file(&dir, "urls.txt", urls);
+    let rest = t.start(&["run", "--stages", "extract,enrich,index", "--listen", "127.0.0.1:0"]);
+    let report = run(&t, "urls.txt", &["--stages", "fetch", "--json"]).expect(0).json();
+    assert_eq!((&report["finished"], &report["indexed"]), (&40.into(), &40.into()));
+    rest.signal("TERM");
+    rest.ended(Duration::from_secs(20)).expect(0);
+    assert_eq!(t.json(&["search", "harbour", "--json"])["total"], 40);
+}

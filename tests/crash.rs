@@ -11,7 +11,8 @@ mod whole;
 use std::time::{Duration, Instant};
 
 use whole::ledger::{Bench, counters_are_exact};
-use whole::{Random, eventually, setting};
+use whole::server::{Reply, Server};
+use whole::{Random, Running, Tidemill, eventually, setting};
 
 #[test]
 fn killed_at_random_instants_it_loses_nothing_and_does_nothing_twice() {
@@ -40,8 +41,9 @@ fn killed_at_random_instants_it_loses_nothing_and_does_nothing_twice() {
         while Instant::now() < instant && running.poll().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        if running.poll().is_some() {
-            break running.ended(Duration::from_secs(1));
+        // One that is done and about to say so has no job left to go on with.
+        if running.poll().is_some() || bench.indexed() == n as usize {
+            break running.ended(Duration::from_secs(20));
         }
         running.child.kill().unwrap();
         killed += 1;
@@ -103,4 +105,55 @@ fn a_terminated_run_stops_within_its_grace_and_goes_on_later() {
     let faults = bench.ledger().faults(&bench.urls);
     assert!(faults.is_empty(), "{faults:#?}");
     counters_are_exact(&bench, &ended);
+}
+
+/// A page that does not answer holds a stop up for `engine.grace` and no longer, and is fetched again later.
+#[test]
+fn a_page_that_never_answers_does_not_hold_up_a_stop() {
+    let server = Server::start(|path, hit| {
+        if path == "/stuck" && hit == 1 {
+            std::thread::sleep(Duration::from_secs(15));
+        }
+        Reply::page("sluice")
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let t = Tidemill::new(dir.path());
+    std::fs::write(dir.path().join("urls.txt"), server.url("/stuck")).unwrap();
+    let run = |grace: &str| {
+        let args = ["run", "urls.txt", "--delay", "0", "--allow-address", "127.0.0.1", "--json"];
+        Running::start(t.command(&args).env("TIDEMILL_ENGINE__GRACE", grace))
+    };
+    let running = run("1s");
+    assert!(eventually(Duration::from_secs(20), || server.arrivals("/stuck").len() == 1));
+    let asked = Instant::now();
+    running.signal("TERM");
+    running.ended(Duration::from_secs(8)).expect(1);
+    assert!(asked.elapsed() >= Duration::from_millis(900), "it did not wait at all");
+    let ended = run("20s").ended(Duration::from_secs(20)).expect(0);
+    assert_eq!(ended.json()["indexed"], 1);
+    assert_eq!(server.arrivals("/stuck").len(), 2);
+}
+
+/// A second signal does not wait for anything, and loses nothing either.
+#[test]
+fn a_second_signal_ends_at_once() {
+    let server = Server::start(|path, hit| {
+        if path == "/stuck" && hit == 1 {
+            std::thread::sleep(Duration::from_secs(15));
+        }
+        Reply::page(path)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let t = Tidemill::new(dir.path());
+    std::fs::write(dir.path().join("urls.txt"), format!("{}\n{}\n", server.url("/stuck"), server.url("/well")))
+        .unwrap();
+    let args = ["run", "urls.txt", "--delay", "0", "--allow-address", "127.0.0.1", "--json"];
+    let mut running = t.start(&args);
+    assert!(eventually(Duration::from_secs(20), || server.arrivals("/stuck").len() == 1));
+    running.signal("INT");
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(running.poll().is_none(), "the first signal waits for the page");
+    running.signal("TERM");
+    running.ended(Duration::from_secs(3)).expect(1);
+    assert_eq!(t.start(&args).ended(Duration::from_secs(30)).expect(0).json()["indexed"], 2);
 }

@@ -29,9 +29,9 @@ use whole::server::{Reply, Server};
 use whole::{count, decoded, eventually, records};
 
 /// The demo's 20 ms are too short to be told from a busy machine's delays.
-const DELAY: Duration = Duration::from_millis(100);
+const DELAY: Duration = Duration::from_millis(250);
 /// What a busy machine may take from a distance between two arrivals.
-const JITTER: Duration = Duration::from_millis(35);
+const JITTER: Duration = Duration::from_millis(150);
 /// What `later` asks for: longer than the first rung of the quick ladder (2 s).
 const LATER: u64 = 4;
 
@@ -567,7 +567,7 @@ fn an_oversized_body_is_cut_off() {
 fn an_oversized_body_that_says_so_is_not_read() {
     dies("/declared", FailureClass::TooLarge, 1);
     let end = RUN.end(&RUN.task(RUN.target("/declared")));
-    assert!(end.took_ms < 1_000.0, "{end:?}");
+    assert!(end.took_ms < 3_000.0, "{end:?}");
 }
 
 #[test]

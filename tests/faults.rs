@@ -138,3 +138,19 @@ fn a_log_that_is_locked_while_urls_are_submitted_is_waited_out() {
     running.signal("TERM");
     running.ended(Duration::from_secs(10)).expect(1);
 }
+
+/// Two commands over one file do not both put it on the log.
+#[test]
+fn a_file_that_is_being_submitted_is_left_to_the_process_that_does() {
+    let (_dir, t) = long_file();
+    let first = t.start(&ONLY_SUBMIT);
+    assert!(eventually(Duration::from_secs(30), || submitted(&t) > 0));
+    let second = t.start(&ONLY_SUBMIT).ended(Duration::from_secs(10)).expect(1);
+    assert!(second.stderr.contains("another process is putting these URLs on the log"), "{}", second.stderr);
+    first.signal("TERM");
+    first.ended(Duration::from_secs(5)).expect(1);
+    let log = rusqlite::Connection::open(t.data().join("log.db")).unwrap();
+    let on_the_log = "SELECT count(*) FROM log WHERE topic = 'tidemill.urls'";
+    let count: i64 = log.query_row(on_the_log, [], |r| r.get(0)).unwrap();
+    assert_eq!(count as u64, submitted(&t), "each once");
+}

@@ -1,5 +1,17 @@
 //! The command line: one file a command.
 
+// As in std, but a reader that went away (`| head`, a closed terminal) is no panic: what is left to say is said to nobody.
+macro_rules! print {
+    ($($text:tt)*) => { drop(std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($text)*))) };
+}
+macro_rules! println {
+    () => { print!("\n") };
+    ($($text:tt)*) => { print!("{}\n", format_args!($($text)*)) };
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => { drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($text)*)))) };
+}
+
 pub mod args;
 mod config;
 pub mod demo;
@@ -66,7 +78,9 @@ struct UsageError(String);
 pub fn run(cli: Cli) -> Result<Exit> {
     let Cli { global, command } = cli;
     if let Command::Completions(c) = &command {
-        clap_complete::generate(c.shell, &mut Cli::command(), "tidemill", &mut std::io::stdout());
+        let mut script = vec![];
+        clap_complete::generate(c.shell, &mut Cli::command(), "tidemill", &mut script);
+        print!("{}", String::from_utf8_lossy(&script));
         return Ok(Exit::Done);
     }
     let config = configure(&global)?;

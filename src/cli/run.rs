@@ -1,6 +1,8 @@
 //! `run`: the pipeline over a file until it is done, or for ever.
 
+use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use crate::pipeline::Pipeline;
 use crate::record::{OutcomeKind, StatusEvent, codec};
 use crate::server;
 use crate::topology::{Ladder, STATUS, StageName};
+use crate::transport::TransportError;
 use crate::transport::tail::{From, Tail};
 
 /// Where /metrics answers while the pipeline stays up.
@@ -149,6 +152,7 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let started = Instant::now();
     let mut pipeline = Pipeline::open(config).await?;
     let digest = urls::digest(&urls);
+    let lock = lock(&pipeline.config.data.join(format!("submitting-{digest}")))?;
     let (new, resumed) = job_for(&pipeline, &digest, source, options.fresh).await?;
     let job = new.id.clone();
     if let Some(file) = &options.output {
@@ -167,7 +171,7 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
         async move {
             // The job's record says how far it is, so it can be left at any time.
             let submitted = tokio::select! {
-                submitted = submit(&*transport, &names, &new, tasks) => submitted.map(drop),
+                submitted = submit(&*transport, &names, &new, tasks) => submitted.map(|_| lock.done()),
                 () = stop.cancelled() => Ok(()),
             };
             if submitted.is_err() {
@@ -187,16 +191,26 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let mut tail = Tail::new(&*transport, &names.full(STATUS), From::Start).await?;
     let mut interrupted = false;
     loop {
-        let next = tokio::time::timeout(LOOK, tail.next(&*transport)).await;
-        for event in next.unwrap_or(Ok(vec![]))?.iter().filter_map(|r| codec::decode::<StatusEvent>(&r.value).ok()) {
+        let next = match tokio::time::timeout(LOOK, tail.next(&*transport)).await {
+            Ok(Err(TransportError::Unavailable(e))) => {
+                tracing::warn!(error = %e, "progress cannot be read; trying again");
+                tokio::time::sleep(LOOK).await;
+                vec![]
+            }
+            Ok(next) => next?,
+            Err(_) => vec![],
+        };
+        for event in next.iter().filter_map(|r| codec::decode::<StatusEvent>(&r.value).ok()) {
             if event.job.as_ref() == Some(&job) {
                 tracker.fold(&event);
                 watch.event(&event);
             }
         }
-        let progress = tracker.get(&job).cloned().unwrap_or_default();
-        watch.progress(&progress);
-        if progress.finished >= total {
+        let finished = tracker.get(&job).map_or(0, |p| {
+            watch.progress(p);
+            p.finished
+        });
+        if finished >= total {
             break;
         }
         if running.is_finished() {
@@ -213,8 +227,38 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
         eprintln!("stopped before the end; run the same command again to go on");
     }
     let progress = tracker.take(&job).unwrap_or_default();
+    if !interrupted {
+        jobs::end(&*transport, &names, &job).await?;
+    }
     let report = Report { job, submitted: total, seconds: started.elapsed().as_secs_f64(), progress };
     Ok(Ran { report, interrupted })
+}
+
+/// Held by the one process that puts a list of URLs on the log. Two that go on with one job would put its rest there
+/// twice.
+struct Lock {
+    path: std::path::PathBuf,
+    /// The lock goes with the file, however the process ends.
+    _file: File,
+}
+
+fn lock(path: &Path) -> Result<Lock> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { path: path.to_owned(), _file: file }),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!("another process is putting these URLs on the log; run this again when it is done")
+        }
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+impl Lock {
+    /// All URLs are on the log: whoever goes on now has nothing to put there.
+    fn done(self) {
+        // It is empty, and being left behind does no harm.
+        let _left = std::fs::remove_file(&self.path);
+    }
 }
 
 /// The job for a list of URLs: its last one if that was cut short (true), else the next. Jobs over the same list are
@@ -225,7 +269,7 @@ async fn job_for(pipeline: &Pipeline, digest: &str, source: String, fresh: bool)
         jobs::list(transport, names).await?.into_iter().filter(|j| j.id.starts_with(digest)).collect();
     if let Some(last) = earlier.last().filter(|_| !fresh) {
         let finished = jobs::progress(transport, names, &last.id).await?.map_or(0, |(_, p)| p.finished);
-        if last.submitted.is_none_or(|total| finished < total) {
+        if !last.ended || last.submitted.is_none_or(|total| finished < total) {
             eprintln!("going on with job {}: {finished} URLs were finished", last.id);
             let last = last.clone();
             return Ok((NewJob { id: last.id, source: last.source, lane: last.lane }, true));
@@ -281,9 +325,13 @@ impl Watch {
         );
         if !self.terminal && self.said.elapsed() >= SAY_EVERY {
             self.said = Instant::now();
-            let left = (self.total as f64 - p.finished as f64) / rate.max(0.001);
-            let eta = format::duration(Duration::from_secs_f64(left.clamp(0.0, 1e9)));
-            eprintln!("{}/{}  {text}  ETA {eta}", p.finished, self.total);
+            let left = (self.total as f64 - p.finished as f64) / rate;
+            // Nothing finished yet says nothing of how long it takes.
+            let eta = match rate {
+                0.0 => String::new(),
+                _ => format!("  ETA {}", format::duration(Duration::from_secs_f64(left.clamp(0.0, 1e9)))),
+            };
+            eprintln!("{}/{}  {text}{eta}", p.finished, self.total);
         }
         self.bar.set_message(text);
     }

@@ -16,13 +16,15 @@ pub use submit::{JobError, NewJob, Submitted, submit};
 pub use tracker::{Progress, Seen, StageTimes, Times, Tracker};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::Headers;
 use crate::topology::{self, Names};
 use crate::transport::partitioner::partition;
 use crate::transport::tail::{From, Range, Tail};
-use crate::transport::{Incoming, Result, TopicPartition, Transport};
+use crate::transport::{Incoming, Outgoing, Result, TopicPartition, Transport};
 
 /// Which of the three input topics a job's URLs go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -63,6 +65,23 @@ pub struct Job {
     pub appended: u64,
     /// How many there are; None while they are being submitted.
     pub submitted: Option<u64>,
+    /// Whoever waited for it has seen its end. A run that was killed between the last outcome and its report has not.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+impl Job {
+    /// As a record of the topic `jobs` (full name).
+    fn record(&self, topic: Arc<str>) -> Outgoing {
+        Outgoing {
+            topic,
+            partition: None,
+            key: Some(self.id.clone().into()),
+            // A struct of plain fields always has a JSON form.
+            value: serde_json::to_vec(self).unwrap_or_default().into(),
+            headers: Headers::default(),
+        }
+    }
 }
 
 /// All jobs the log remembers, oldest first.
@@ -92,6 +111,13 @@ pub async fn get(transport: &dyn Transport, names: &Names, id: &str) -> Result<O
         }
     }
     Ok(found)
+}
+
+/// Notes that a job's end was seen.
+pub async fn end(transport: &dyn Transport, names: &Names, id: &str) -> Result<()> {
+    let Some(job) = get(transport, names, id).await? else { return Ok(()) };
+    let record = Job { ended: true, ..job }.record(names.full(topology::JOBS).into());
+    transport.append(vec![record]).await
 }
 
 /// A job and how far it is, as of now; None when the log knows no such job.

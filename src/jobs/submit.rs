@@ -102,6 +102,7 @@ pub async fn submit(
         lane: new.lane,
         appended: 0,
         submitted: None,
+        ended: false,
     });
     let before = job.appended;
     let mut urls = urls.into_iter();
@@ -124,14 +125,7 @@ pub async fn submit(
             records.push(record);
         }
         job.submitted = urls.peek().is_none().then_some(job.appended);
-        records.push(Outgoing {
-            topic: Arc::clone(&jobs),
-            partition: None,
-            key: Some(Bytes::from(job.id.clone())),
-            // A struct of plain fields always has a JSON form.
-            value: serde_json::to_vec(&job).unwrap_or_default().into(),
-            headers: Headers::default(),
-        });
+        records.push(job.record(Arc::clone(&jobs)));
         append(transport, records).await?;
     }
     Ok(Submitted { before, total: job.appended })

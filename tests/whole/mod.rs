@@ -110,7 +110,10 @@ pub struct Running {
 
 impl Running {
     pub fn start(command: &mut Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts"))
+    }
+
+    fn of(mut child: Child) -> Running {
         // Read while it runs: a full pipe would stop it.
         fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
             std::thread::spawn(move || {
@@ -122,6 +125,15 @@ impl Running {
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
         Running { child, stdout, stderr }
+    }
+
+    /// Starts it with its stdout, its stderr or both closed at the reader's end.
+    pub fn unread(command: &mut Command, which: &str) -> Running {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let end = |mine: bool| if mine { Stdio::from(writer.try_clone().unwrap()) } else { Stdio::piped() };
+        let (out, err) = (end(which != "stderr"), end(which != "stdout"));
+        Running::of(command.stdout(out).stderr(err).spawn().expect("the binary starts"))
     }
 
     /// Its status, if it has ended.
