@@ -498,7 +498,7 @@ fn nobody_reading_is_no_panic() {
         let ended = unread(&t, args, "stdout").expect(0);
         assert_eq!(ended.stderr, "", "{args:?}");
     }
-    unread(&t, &["dlq", "show", "nonsense"], "stderr").expect(1);
+    unread(&t, &["dlq", "show", "nonsense"], "stderr").expect(2);
 }
 
 // ---- several processes
