@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 
 /// How long a statement waits for a lock another process holds.
-const BUSY: Duration = Duration::from_secs(10);
+pub const BUSY: Duration = Duration::from_secs(10);
+/// Pause between two attempts to open.
+const RETRY: Duration = Duration::from_millis(20);
 /// Queries of one [`Readers`] that run at the same time.
 const READERS: usize = 4;
 
@@ -52,15 +54,32 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Opens the file for writing, creating it and its tables if it is new.
+    /// Opens the file for writing, creating it and its tables if it is new. Waits for a lock as statements do.
     pub fn open(&self, path: &Path) -> Result<Connection, SqliteError> {
+        self.open_within(path, BUSY)
+    }
+
+    /// The same with another time to wait for locks, here and in every statement.
+    pub fn open_within(&self, path: &Path, busy: Duration) -> Result<Connection, SqliteError> {
+        let until = Instant::now() + busy;
+        loop {
+            match self.try_open(path, busy) {
+                // Turning on WAL does not wait by itself while another process creates the file.
+                #[allow(clippy::disallowed_methods, reason = "opening is blocking work; its callers know")]
+                Err(SqliteError::Unavailable(_)) if Instant::now() < until => std::thread::sleep(RETRY),
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(&self, path: &Path, busy: Duration) -> Result<Connection, SqliteError> {
         if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir)
                 .map_err(|e| SqliteError::Fatal(format!("cannot create the folder {}: {e}", dir.display())))?;
         }
         let fail = |e: rusqlite::Error| explain(&e, path);
         let mut c = Connection::open(path).map_err(fail)?;
-        c.busy_timeout(BUSY).map_err(fail)?;
+        c.busy_timeout(busy).map_err(fail)?;
         let empty = self.check(&c, path)?;
         self.settings(&c, empty).map_err(fail)?;
         if empty {
@@ -187,8 +206,7 @@ pub fn explain(e: &rusqlite::Error, path: &Path) -> SqliteError {
             "the disk that holds {file} is full: free some space, and the work goes on by itself"
         )),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SqliteError::Unavailable(format!(
-            "{file} has been locked by another process for {} s: end that process (a backup or an sqlite3 shell with an open transaction?)",
-            BUSY.as_secs()
+            "{file} is kept locked by another process: end that process (a backup or an sqlite3 shell with an open transaction?)"
         )),
         Some(ErrorCode::NotADatabase) => SqliteError::Fatal(format!(
             "{file} is not a SQLite database; choose another folder with --data or remove the file"

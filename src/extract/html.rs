@@ -7,6 +7,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::limits::Limits;
+pub use super::metadata::collect::Link;
 use super::metadata::{self, Metadata};
 use super::scan::{Scanner, Token};
 use super::tame::tame;
@@ -32,17 +33,6 @@ pub struct Extracted {
     pub language: Option<String>,
     /// Distinct links in document order, at most 2,000.
     pub links: Vec<Link>,
-}
-
-/// A link to another document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Absolute http or https address without a fragment.
-    pub url: String,
-    /// The words it stands on, at most 200 characters.
-    pub text: String,
-    /// `rel` asks not to vouch for it.
-    pub nofollow: bool,
 }
 
 /// Why there is no text.

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use url::Url;
 
 use crate::extract::elements;
-use crate::extract::html::Link;
 use crate::extract::scan::{Scanner, Tag, Token};
 
 /// Links kept of one page.
@@ -18,6 +17,17 @@ const MAX_TEXT: usize = 1_000;
 const MAX_JSON_LD: usize = 1 << 20;
 /// Statements kept of one sort.
 const MAX_STATEMENTS: usize = 200;
+
+/// A link to another document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Absolute http or https address without a fragment.
+    pub url: String,
+    /// The words it stands on, at most 200 characters.
+    pub text: String,
+    /// `rel` asks not to vouch for it.
+    pub nofollow: bool,
+}
 
 /// What a page says of itself, in document order, entities decoded, not yet judged.
 #[derive(Debug, Default)]

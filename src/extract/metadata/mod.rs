@@ -11,8 +11,7 @@ pub mod title;
 
 use url::Url;
 
-use super::html::Link;
-use collect::Statements;
+use collect::{Link, Statements};
 use jsonld::Subject;
 
 /// What was decided from a page's [`Statements`].

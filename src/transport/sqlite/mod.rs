@@ -17,12 +17,13 @@
 //! Records, progress and outputs are one SQLite transaction, so a crash leaves all of a batch or nothing. A commit whose
 //! lease has another epoch by now is refused before it writes.
 
+mod headers;
 mod lease;
 mod member;
 mod schema;
 mod writer;
 
-pub use member::headers_to_json;
+pub use headers::headers_to_json;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -78,7 +79,7 @@ impl Wake {
 impl Sqlite {
     /// Opens or creates the file.
     pub fn open(path: &Path) -> Result<Sqlite> {
-        Sqlite::open_within(path, schema::BUSY)
+        Sqlite::open_within(path, crate::sqlite::BUSY)
     }
 
     /// The same, giving up on a file that another process keeps locked after `busy` instead of 10 s; so does each later

@@ -1,21 +1,13 @@
-//! The file: tables, version, settings, and SQLite's errors in words.
+//! The log's file: its tables, row ids, and what is swept.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use crate::record::now_ms;
+use crate::sqlite::{self, Kind, SqliteError, Synchronous};
 use crate::transport::{Result, TransportError};
-
-/// `PRAGMA user_version` of this version's tables.
-const VERSION: i64 = 1;
-/// `PRAGMA application_id`: "Tide".
-const APPLICATION: i64 = 0x5469_6465;
-/// How long a statement waits for a lock another process holds.
-pub const BUSY: Duration = Duration::from_secs(10);
-/// Pause between two attempts to open.
-const RETRY: Duration = Duration::from_millis(20);
 
 const TABLES: &str = "
 CREATE TABLE topics(
@@ -62,106 +54,31 @@ pub fn offset_of(id: i64) -> i64 {
     id & ((1 << 40) - 1)
 }
 
+/// The log's file.
+const LOG: Kind =
+    Kind { application: *b"Tide", version: 1, tables: TABLES, synchronous: Synchronous::Full, cache: 8 * 1024 };
+
 /// Opens the file for writing, creating it and its tables if it is new. Waits up to `busy` for a lock.
 pub fn open(path: &Path, busy: Duration) -> Result<Connection> {
-    let until = Instant::now() + busy;
-    loop {
-        match try_open(path, busy) {
-            // Turning on WAL does not wait by itself while another process creates the file.
-            #[allow(clippy::disallowed_methods, reason = "opening is blocking work; its callers know")]
-            Err(TransportError::Unavailable(_)) if Instant::now() < until => std::thread::sleep(RETRY),
-            opened => return opened,
-        }
-    }
-}
-
-fn try_open(path: &Path, busy: Duration) -> Result<Connection> {
-    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        std::fs::create_dir_all(dir)
-            .map_err(|e| TransportError::Fatal(format!("cannot create the folder {}: {e}", dir.display())))?;
-    }
-    let fail = |e: rusqlite::Error| explain(&e, path);
-    let mut c = Connection::open(path).map_err(fail)?;
-    c.busy_timeout(busy).map_err(fail)?;
-    // First: another process may be creating them, and does so in one transaction with the ids read next.
-    let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
-    let application: i64 = c.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(fail)?;
-    let version: i64 = c.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(fail)?;
-    if tables > 0 && application != APPLICATION {
-        return Err(TransportError::Fatal(format!(
-            "{} is a database of something else; choose another folder with --data",
-            path.display()
-        )));
-    }
-    if version > VERSION {
-        return Err(TransportError::Fatal(format!(
-            "{} was written by a later version of tidemill (tables {version}, this one knows {VERSION}); upgrade tidemill or choose another folder with --data",
-            path.display()
-        )));
-    }
-    if tables == 0 {
-        c.pragma_update(None, "page_size", 8192).map_err(fail)?;
-    }
-    settings(&c).map_err(fail)?;
-    if tables == 0 {
-        let tx = c.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
-        // Another process may have been quicker.
-        let made: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(fail)?;
-        if made == 0 {
-            tx.execute_batch(TABLES).map_err(fail)?;
-            tx.pragma_update(None, "application_id", APPLICATION).map_err(fail)?;
-            tx.pragma_update(None, "user_version", VERSION).map_err(fail)?;
-        }
-        tx.commit().map_err(fail)?;
-    }
-    Ok(c)
-}
-
-fn settings(c: &Connection) -> rusqlite::Result<()> {
-    c.pragma_update(None, "journal_mode", "WAL")?;
-    c.pragma_update(None, "synchronous", "FULL")?;
-    c.pragma_update(None, "wal_autocheckpoint", 2000)?;
-    c.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    c.pragma_update(None, "cache_size", -8 * 1024)?;
-    c.set_prepared_statement_cache_capacity(64);
-    Ok(())
+    Ok(LOG.open_within(path, busy)?)
 }
 
 /// Opens the file for reading.
 pub fn open_reader(path: &Path) -> Result<Connection> {
-    let fail = |e: rusqlite::Error| explain(&e, path);
-    // WAL readers write to the shared-memory file, so a read-only open would fail on a fresh file.
-    let c = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(fail)?;
-    c.busy_timeout(BUSY).map_err(fail)?;
-    c.pragma_update(None, "query_only", true).map_err(fail)?;
-    c.pragma_update(None, "cache_size", -4 * 1024).map_err(fail)?;
-    Ok(c)
+    Ok(sqlite::open_reader(path)?)
 }
 
 /// SQLite's error as one sentence with the fix.
 pub fn explain(e: &rusqlite::Error, path: &Path) -> TransportError {
-    let file = path.display();
-    match e.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => TransportError::Unavailable(format!(
-            "the disk that holds {file} is full: free some space, and the work goes on by itself"
-        )),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => TransportError::Unavailable(format!(
-            "{file} is kept locked by another process: end that process (a backup or an sqlite3 shell with an open transaction?)"
-        )),
-        Some(ErrorCode::NotADatabase) => TransportError::Fatal(format!(
-            "{file} is not a SQLite database; choose another folder with --data or remove the file"
-        )),
-        Some(ErrorCode::DatabaseCorrupt) => {
-            TransportError::Fatal(format!("{file} is damaged ({e}); `sqlite3 {file} .recover` saves what can be read"))
+    sqlite::explain(e, path).into()
+}
+
+impl From<SqliteError> for TransportError {
+    fn from(e: SqliteError) -> TransportError {
+        match e {
+            SqliteError::Unavailable(why) => TransportError::Unavailable(why),
+            SqliteError::Fatal(why) | SqliteError::TooBig(why) => TransportError::Fatal(why),
         }
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            TransportError::Fatal(format!("{file} cannot be opened for writing ({e}); check its permissions"))
-        }
-        Some(ErrorCode::SystemIoFailure) => {
-            TransportError::Unavailable(format!("{file}: reading or writing failed ({e})"))
-        }
-        _ => TransportError::Fatal(format!("{file}: {e}")),
     }
 }
 

@@ -390,7 +390,7 @@ impl Offsets<'_> {
                 schema::record_id(topic, partition, *offset),
                 now,
                 r.key.as_deref(),
-                super::member::headers_to_json(&r.headers),
+                super::headers::headers_to_json(&r.headers),
                 codec,
                 value
             ])?;
