@@ -5,8 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::record::codec::CodecError;
-use crate::record::{DropReason, FailureClass, Meta, Record};
+use crate::record::{DropReason, FailureClass, Meta, Record, now_ms};
 use crate::topology::StageName;
+
+/// How long a record waits before something that was away is asked again, ms.
+const AWAY: i64 = 2_000;
 
 /// What a stage says of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +59,12 @@ impl Outcome {
         } else {
             Outcome::DeadLetter { class, message }
         }
+    }
+
+    /// Nothing wrong with the record: something of ours (index, store, blobs) is away. It waits, counts no attempt, and
+    /// so never becomes a dead letter for it.
+    pub fn unavailable(message: impl Into<String>) -> Outcome {
+        Outcome::Park { until: now_ms().saturating_add(AWAY), message: message.into(), reserved: false }
     }
 
     /// [`Outcome::Drop`].

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Ctx, Outcome, Stage};
 use crate::record::codec::{self, CodecError};
 use crate::record::{Document, DropReason, Enriched, FailureClass, Record};
-use crate::store::{Claimed, Store};
+use crate::store::{Claimed, Store, StoreError};
 use crate::topology::StageName;
 
 /// Namespace of body hashes in the store.
@@ -96,6 +96,7 @@ impl Enrich {
             Ok(Claimed::Mine) => Ok(None),
             // An entry that cannot be read makes nobody a duplicate.
             Ok(Claimed::Theirs(entry)) => Ok(serde_json::from_slice(&entry).ok()),
+            Err(StoreError::Unavailable(why)) => Err(Outcome::unavailable(why)),
             Err(e) => Err(Outcome::fail(FailureClass::Storage, e.to_string())),
         }
     }

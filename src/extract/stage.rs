@@ -88,6 +88,7 @@ async fn body(blobs: &dyn Blobs, page: &mut Page) -> Result<bytes::Bytes, Outcom
     };
     blobs.get(key).await.map_err(|e| match e {
         BlobError::NotFound(_) => Outcome::fail(FailureClass::BlobMissing, e.to_string()),
+        BlobError::Unavailable(why) => Outcome::unavailable(why),
         e => Outcome::fail(FailureClass::Storage, e.to_string()),
     })
 }

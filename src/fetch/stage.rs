@@ -15,13 +15,13 @@ use url::Url;
 
 use super::http::{Answer, Client, FetchError};
 use super::robots::{Robots, Ruling};
-use crate::blob::Blobs;
+use crate::blob::{BlobError, Blobs};
 use crate::config;
 use crate::engine::{Ctx, Outcome, Stage};
 use crate::record::codec::CodecError;
 use crate::record::url_task::host_key;
 use crate::record::{Body, DropReason, FailureClass, Hop, Page, Record, UrlTask, now_ms};
-use crate::store::{Claimed, Store};
+use crate::store::{Claimed, Store, StoreError};
 use crate::topology::StageName;
 use crate::web::politeness::{Admission, Permit, Politeness, PolitenessConfig};
 use crate::web::url::{fingerprint, normalise};
@@ -127,6 +127,7 @@ impl Fetch {
                 let task = String::from_utf8_lossy(&task).into_owned();
                 Err(Outcome::dropped(DropReason::DuplicateUrl, format!("task {task} of the same job has this URL")))
             }
+            Err(StoreError::Unavailable(why)) => Err(Outcome::unavailable(why)),
             Err(e) => Err(Outcome::fail(FailureClass::Storage, e.to_string())),
         }
     }
@@ -213,7 +214,10 @@ impl Fetch {
         let length = i64::try_from(a.body.len()).unwrap_or(i64::MAX);
         let body = if a.body.len() > self.blob_threshold {
             let put = self.blobs.put(a.body).await;
-            let key = put.map_err(|e| Outcome::fail(FailureClass::Storage, e.to_string()))?;
+            let key = put.map_err(|e| match e {
+                BlobError::Unavailable(why) => Outcome::unavailable(why),
+                e => Outcome::fail(FailureClass::Storage, e.to_string()),
+            })?;
             Body { inline: None, blob: Some(key), length }
         } else {
             Body { inline: Some(a.body.into()), blob: None, length }

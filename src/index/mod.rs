@@ -40,7 +40,7 @@ impl Stage for Index {
             Err(e @ SinkError::Busy { after }) => {
                 Outcome::Retry { class: FailureClass::Upstream429, message: e.to_string(), after: Some(after) }
             }
-            Err(SinkError::Unavailable(why)) => Outcome::fail(FailureClass::Storage, why),
+            Err(SinkError::Unavailable(why)) => Outcome::unavailable(why),
         }
     }
 }

@@ -222,6 +222,7 @@ impl Thread {
     /// Looks after the leases. Nothing is taken while anything told to be revoked is not yet released, so that the
     /// release of an old lease and the arrival of a new one are never under way at the same time.
     fn tick(&self) -> Result<()> {
+        self.writer.alive()?;
         let (mut numbers, releasing) = {
             let held = self.held();
             let kept: Vec<(i32, i64)> =

@@ -51,7 +51,7 @@ pub struct Writer {
 }
 
 fn gone() -> TransportError {
-    TransportError::Unavailable("the log is closed".into())
+    TransportError::Fatal("the log's writer has ended; start again (nothing is lost)".into())
 }
 
 impl Writer {
@@ -64,6 +64,11 @@ impl Writer {
             .spawn(move || Thread { connection, inbox, wake, path, topics: HashMap::new() }.run())
             .map_err(|e| TransportError::Fatal(format!("cannot start the log's writer thread: {e}")))?;
         Ok(Writer { requests })
+    }
+
+    /// An error once the thread is gone, so that nobody waits for it for ever.
+    pub fn alive(&self) -> Result<()> {
+        if self.requests.is_closed() { Err(gone()) } else { Ok(()) }
     }
 
     /// Outputs and progress in one transaction.
