@@ -19,8 +19,8 @@ use tracing::warn;
 
 use super::{BlobError, Blobs, LARGEST, Result, digits, key};
 
-/// zstd's own default.
-const LEVEL: i32 = 3;
+/// A body is written once and read about once; a higher level costs more than it saves.
+const LEVEL: i32 = 1;
 /// Memory reserved on the word of a file's header; a larger blob grows as it is read.
 const RESERVE: u64 = 16 << 20;
 
