@@ -58,7 +58,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
                 };
                 let mut answer = match out {
                     Some((e, language)) => json!({
-                        "id": page.id, "text": e.text, "title": e.title, "author": e.author, "date": e.date, "language": language,
+                        "id": page.id, "text": e.text, "title": e.metadata.title, "author": e.metadata.author, "date": e.metadata.date, "language": language,
                     }),
                     None => {
                         json!({"id": page.id, "text": "", "title": null, "author": null, "date": null, "language": null})
@@ -97,6 +97,6 @@ fn one(file: &Path, url: Option<&str>, limits: &Limits) -> Result<(html::Extract
     };
     let (text, _) = charset::decode(&bytes, None);
     let found = html::extract(&text, url, limits)?;
-    let language = crate::enrich::language(&found.text, found.language.as_deref()).map(|l| l.code);
+    let language = crate::enrich::language(&found.text, found.metadata.language.as_deref()).map(|l| l.code);
     Ok((found, language))
 }

@@ -84,11 +84,6 @@ impl Window {
         seen.min(self.restored.incomplete.first().copied().unwrap_or(seen))
     }
 
-    /// Records in progress.
-    pub fn in_progress(&self) -> usize {
-        self.incomplete.len()
-    }
-
     /// What to commit: base and the map.
     pub fn progress(&self) -> (i64, String) {
         let base = self.base();
@@ -96,11 +91,6 @@ impl Window {
         let holes: BTreeSet<i64> = self.incomplete.union(&self.restored.incomplete).copied().collect();
         // Between `next` and what the committed map reached nothing was read in this assignment, but it is done.
         (base, offset_map::encode(base, high, holes))
-    }
-
-    /// Offsets between base and the highest complete one; 0 when there is no gap.
-    pub fn gap(&self) -> i64 {
-        (self.high.max(self.restored.high) - self.base() + 1).max(0)
     }
 }
 

@@ -17,22 +17,8 @@ use super::tame::tame;
 pub struct Extracted {
     /// The main text: paragraphs parted by line breaks, no markup.
     pub text: String,
-    /// The title without the site's name.
-    pub title: Option<String>,
-    /// Names, separated by ", ".
-    pub author: Option<String>,
-    /// Date of publication, `YYYY-MM-DD` (ISO 8601).
-    pub date: Option<String>,
-    /// The site's name.
-    pub site_name: Option<String>,
-    /// The page's own summary.
-    pub description: Option<String>,
-    /// The absolute address that the page gives as its own.
-    pub canonical: Option<String>,
-    /// The language that the page declares: BCP 47 primary tag, lower case.
-    pub language: Option<String>,
-    /// Distinct links in document order, at most 2,000.
-    pub links: Vec<Link>,
+    /// What the page says of itself.
+    pub metadata: Metadata,
 }
 
 /// Why there is no text.
@@ -69,9 +55,8 @@ pub fn extract(html: &str, url: Option<&str>, limits: &Limits) -> Result<Extract
         }
     }
     let address = url.and_then(|url| Url::parse(url).ok());
-    let Metadata { title, author, date, site_name, description, canonical, language, links } =
-        metadata::read(&html, address.as_ref(), author.as_deref());
-    let page = Extracted { text, title, author, date, site_name, description, canonical, language, links };
+    let metadata = metadata::read(&html, address.as_ref(), author.as_deref());
+    let page = Extracted { text, metadata };
     if page.text.is_empty() { Err(ExtractError::Empty(Box::new(page))) } else { Ok(page) }
 }
 
@@ -112,9 +97,9 @@ mod tests {
         let Ok(page) = page else { panic!("{page:?}") };
         assert!(page.text.contains("the river rose"));
         assert!(!page.text.contains("All rights"));
-        assert_eq!(page.title.as_deref(), Some("Rain"));
-        assert_eq!(page.language.as_deref(), Some("en"));
-        assert_eq!(page.links.len(), 2);
+        assert_eq!(page.metadata.title.as_deref(), Some("Rain"));
+        assert_eq!(page.metadata.language.as_deref(), Some("en"));
+        assert_eq!(page.metadata.links.len(), 2);
     }
 
     #[test]
@@ -123,8 +108,8 @@ mod tests {
         let Err(ExtractError::Empty(page)) = extract(html, Some("https://a.example/"), &Limits::default()) else {
             panic!("should be empty")
         };
-        assert_eq!(page.title.as_deref(), Some("T"));
-        assert_eq!(page.links[0].url, "https://a.example/next");
+        assert_eq!(page.metadata.title.as_deref(), Some("T"));
+        assert_eq!(page.metadata.links[0].url, "https://a.example/next");
         assert!(matches!(extract("", None, &Limits::default()), Err(ExtractError::Empty(_))));
     }
 

@@ -2,6 +2,7 @@
 
 use super::html::{ExtractError, Extracted};
 use super::limits::Limits;
+use super::metadata::Metadata;
 
 /// Characters of the first line that become the title.
 const MAX_TITLE: usize = 200;
@@ -16,7 +17,7 @@ pub fn extract(text: &str, limits: &Limits) -> Result<Extracted, ExtractError> {
     let text = text.trim_end();
     let title = text.lines().map(str::trim).find(|line| line.chars().any(char::is_alphanumeric));
     let title = title.map(|line| line.chars().take(MAX_TITLE).collect::<String>().trim_end().to_owned());
-    let page = Extracted { title, text: text.to_owned(), ..Extracted::default() };
+    let page = Extracted { text: text.to_owned(), metadata: Metadata { title, ..Metadata::default() } };
     if text.trim().is_empty() { Err(ExtractError::Empty(Box::new(page))) } else { Ok(page) }
 }
 
@@ -27,10 +28,10 @@ mod tests {
     #[test]
     fn the_first_line_is_the_title() {
         let page = extract("\u{feff}\n ===\n  A title \nbody\n", &Limits::default()).unwrap_or_default();
-        assert_eq!(page.title.as_deref(), Some("A title"));
+        assert_eq!(page.metadata.title.as_deref(), Some("A title"));
         assert_eq!(page.text, "\n ===\n  A title \nbody");
         let long = extract(&"é".repeat(1_000), &Limits::default()).unwrap_or_default();
-        assert_eq!(long.title.map(|title| title.chars().count()), Some(MAX_TITLE));
+        assert_eq!(long.metadata.title.map(|title| title.chars().count()), Some(MAX_TITLE));
         assert!(extract(" \n", &Limits::default()).is_err());
     }
 }

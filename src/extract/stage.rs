@@ -94,22 +94,23 @@ async fn body(blobs: &dyn Blobs, page: &mut Page) -> Result<bytes::Bytes, Outcom
 }
 
 fn document(page: Page, found: Extracted, body_hash: String) -> Document {
+    let Extracted { text, metadata } = found;
     let link = |l: html::Link| Link { url: l.url, text: l.text, nofollow: l.nofollow };
     Document {
         id: page.id,
         url: page.url,
         final_url: page.final_url,
-        canonical: found.canonical,
+        canonical: metadata.canonical,
         fetched_at: page.fetched_at,
         body_hash,
-        title: found.title,
-        author: found.author,
-        date: found.date,
-        site_name: found.site_name,
-        description: found.description,
-        declared_language: found.language,
-        text: found.text,
-        links: found.links.into_iter().map(link).collect(),
+        title: metadata.title,
+        author: metadata.author,
+        date: metadata.date,
+        site_name: metadata.site_name,
+        description: metadata.description,
+        declared_language: metadata.language,
+        text,
+        links: metadata.links.into_iter().map(link).collect(),
         attrs: page.attrs,
     }
 }

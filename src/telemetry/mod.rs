@@ -154,21 +154,6 @@ impl StageMetrics {
     }
 }
 
-/// Records counted so far for a stage and outcome, over all classes.
-pub fn outcomes(stage: StageName, outcome: OutcomeKind) -> u64 {
-    use prometheus::core::Collector;
-    OUTCOMES
-        .collect()
-        .iter()
-        .flat_map(|f| f.get_metric())
-        .filter(|m| {
-            let has = |n: &str, v: &str| m.get_label().iter().any(|l| l.name() == n && l.value() == v);
-            has("stage", stage.as_str()) && has("outcome", outcome.as_str())
-        })
-        .map(|m| m.get_counter().get_value() as u64)
-        .sum()
-}
-
 /// All metrics in Prometheus' text format 0.0.4.
 pub fn exposition() -> String {
     prometheus::TextEncoder::new().encode_to_string(&REGISTRY.gather()).unwrap_or_default()
