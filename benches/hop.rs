@@ -13,10 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tidemill::engine::route::Router;
-use tidemill::engine::{Ctx, Limits, Outcome, Runner, Stage};
+use tidemill::engine::{Ctx, Limits, Outcome, Runner, Stage, StageWork};
 use tidemill::record::codec::CodecError;
 use tidemill::record::{Headers, Kind, Record, UrlTask};
-use tidemill::telemetry::StageMetrics;
 use tidemill::topology::{self, Input, Ladder, Names, StageDef, StageName, Topic};
 use tidemill::transport::sqlite::Sqlite;
 use tidemill::transport::{Outgoing, Transport};
@@ -82,7 +81,7 @@ async fn fill(transport: &dyn Transport, records: usize, bytes: usize) -> usize 
             .iter()
             .map(|i| {
                 let r = Record::UrlTask(Box::new(task(*i, bytes)));
-                let value = r.encode().unwrap();
+                let value = r.encode(names.ids()).unwrap();
                 size = value.len();
                 let mut headers = Headers::default();
                 headers.set("tidemill.task", format!("bench-{i}"));
@@ -110,18 +109,15 @@ async fn ours(dir: &Path, records: usize, bytes: usize, slow: Option<Duration>) 
     let transport = Sqlite::open(&dir.join(format!("ours-{bytes}-{}.db", slow.is_some()))).unwrap();
     fill(&transport, records, bytes).await;
     let seen = Arc::new(AtomicUsize::new(0));
-    let runner = Runner {
-        handler: Arc::new(Pass { slow, seen }),
-        router: Router::new(&HOP, Names::new(""), Ladder::Quick.delays()),
-        limits: Limits {
-            in_flight: 32_768,
-            in_flight_bytes: 256 << 20,
-            deadline: Duration::from_secs(60),
-            commit_interval: Duration::from_millis(20),
-            grace: Duration::from_secs(20),
-        },
-        metrics: StageMetrics::new(StageName::Fetch),
+    let router = Router::new(&HOP, Names::new(""), Ladder::Quick.delays());
+    let work = StageWork::new(Arc::new(Pass { slow, seen }), router, Duration::from_secs(60));
+    let limits = Limits {
+        in_flight: 32_768,
+        in_flight_bytes: 256 << 20,
+        commit_interval: Duration::from_millis(20),
+        grace: Duration::from_secs(20),
     };
+    let runner = Runner::new(Arc::new(work), limits);
     let stop = CancellationToken::new();
     let (t, c) = (Instant::now(), cpu());
     let running = tokio::spawn({

@@ -1,82 +1,30 @@
 //! The whole path over real pages: CPU a page by part (fetch, extraction, the rest) and peak memory.
 //!
 //! `cargo bench --bench path -- FOLDER [TIMES]`: FOLDER holds `*.html.gz`; each page is served TIMES times (1) under its
-//! own URL over HTTP on loopback, by a process of its own whose CPU does not count. Without a folder, pages of the demo
-//! web are used. "The rest" is everything that is neither the request nor the extraction: records, log, leases, enrich,
-//! index.
+//! own URL. Without a folder, pages of the demo web are used. "The rest" is everything that is neither the request nor the
+//! extraction: records, log, leases, enrich, index.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+mod pages;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt;
+use pages::{Server, cpu};
 use tidemill::config::Config;
-use tidemill::demo::{Options, Site};
 use tidemill::engine::{Ctx, Outcome, Stage};
 use tidemill::jobs::{Lane, NewJob, Tracker, submit};
 use tidemill::pipeline::Pipeline;
 use tidemill::record::{Headers, Meta, Record, UrlTask, now_ms};
 use tidemill::topology::{Ladder, STATUS, StageName};
 use tidemill::transport::tail::{From, Tail};
-use tokio::io::AsyncBufReadExt;
 use tokio_util::sync::CancellationToken;
-
-/// User and system seconds of this process.
-fn cpu() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
-}
 
 /// Peak resident memory, MiB.
 fn peak() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|k| k.parse::<u64>().ok()).unwrap_or(0) / 1024
-}
-
-/// The child: serves the folder's pages, or the demo web, prints URLs, and ends with its parent.
-async fn serve(folder: Option<PathBuf>, times: usize) {
-    let mut urls = vec![];
-    let site;
-    match folder {
-        None => {
-            site = Site::start(Options::default()).unwrap();
-            urls = site.many(2_000 * times, 32);
-        }
-        Some(folder) => {
-            let mut pages: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-            pages.sort();
-            let pages: Arc<Vec<Vec<u8>>> = Arc::new(pages.iter().map(|p| std::fs::read(p).unwrap()).collect());
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let n = pages.len();
-            let answer = move |uri: axum::http::Uri| {
-                let page = uri.path().trim_start_matches('/').parse::<usize>().ok().and_then(|i| pages.get(i).cloned());
-                async move {
-                    use axum::response::IntoResponse;
-                    match page {
-                        Some(page) => {
-                            ([("content-type", "text/html"), ("content-encoding", "gzip")], page).into_response()
-                        }
-                        None => axum::http::StatusCode::NOT_FOUND.into_response(),
-                    }
-                }
-            };
-            tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-            for k in 0..times {
-                urls.extend((0..n).map(|i| format!("http://h{}.demo.test:{port}/{i}?k={k}", i % 16)));
-            }
-        }
-    }
-    for url in &urls {
-        println!("{url}");
-    }
-    println!();
-    let mut line = String::new();
-    let _end = tokio::io::BufReader::new(tokio::io::stdin()).read_line(&mut line).await;
 }
 
 async fn run(config: Config, urls: &[String]) -> (f64, f64, u64) {
@@ -105,40 +53,22 @@ async fn run(config: Config, urls: &[String]) -> (f64, f64, u64) {
 
 #[tokio::main]
 async fn main() {
+    pages::serve_if_asked().await;
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let child = args.first().is_some_and(|a| a == "serve");
-    let args = if child { &args[1..] } else { &args[..] };
-    let folder = args.first().filter(|a| *a != "-").map(PathBuf::from);
-    let times = args.get(1).and_then(|t| t.parse().ok()).unwrap_or(1);
-    if child {
-        return serve(folder, times).await;
-    }
-    let mut server = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .arg("serve")
-        .arg(folder.as_ref().map_or("-".into(), |f| f.clone().into_os_string()))
-        .arg(times.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = tokio::io::BufReader::new(server.stdout.take().unwrap()).lines();
-    let mut urls = vec![];
-    while let Some(line) = lines.next_line().await.unwrap().filter(|l| !l.is_empty()) {
-        urls.push(line);
-    }
+    let what = args.first().map_or("-", String::as_str);
+    let times: usize = args.get(1).and_then(|t| t.parse().ok()).unwrap_or(1);
+    let server = Server::start(what, if what == "-" { 2_000 * times } else { times }).await;
+    let urls = &server.urls;
     let n = urls.len() as f64;
 
     let dir = tempfile::tempdir_in(".").unwrap();
     let mut config = Config { data: dir.path().join("parts"), ..Config::default() };
-    config.fetch.delay = Duration::ZERO;
-    config.fetch.allow_addresses.push("127.0.0.0/8".parse().unwrap());
-    config.fetch.resolve.insert("*.demo.test".into(), "127.0.0.1".parse().unwrap());
+    pages::reach(&mut config);
 
     // The request alone, then the extraction alone, over the same pages.
     let parts = Pipeline::open(config.clone()).await.unwrap();
     let (fetch, extract) = (parts.fetch().unwrap(), parts.extract().unwrap());
-    let ctx = Ctx { meta: Meta::read(&Headers::default(), "bench", 0, 0, now_ms()) };
+    let ctx = Ctx::unplaced(Meta::read(&Headers::default(), "bench", 0, 0, now_ms()));
     let (mut fetch_cpu, mut extract_cpu) = (0.0, 0.0);
     for chunk in urls.chunks(256) {
         let c = cpu();
@@ -165,7 +95,7 @@ async fn main() {
     println!("peak memory of the parts {} MiB", peak());
 
     config.data = dir.path().join("whole");
-    let (wall, used, indexed) = run(config, &urls).await;
+    let (wall, used, indexed) = run(config, urls).await;
     let ms = |s: f64| s * 1e3 / n;
     println!(
         "{n} pages, {indexed} indexed, {:.0} pages/s; CPU a page {:.2} ms: fetch {:.2}, extraction {:.2}, the rest {:.2}",

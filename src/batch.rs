@@ -4,9 +4,13 @@
 //! ```text
 //! call(item) ─► bounded queue ─► Inbox::next: all that waits, up to count and bytes ─► work ─► Batch::answer ─► call returns
 //! ```
+//!
+//! Where a batch should be larger than what waits at this moment, [`Inbox::gather`] stays for a while; where items of one
+//! batch end at different times, [`Batch::each`] lets each have its answer at its time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -70,6 +74,8 @@ pub struct Batch<I, O> {
     /// In the order of their arrival.
     pub items: Vec<I>,
     replies: Vec<oneshot::Sender<O>>,
+    /// Weight of the items.
+    bytes: usize,
 }
 
 /// A queue and its two ends.
@@ -123,16 +129,61 @@ impl<I: Weigh, O> Inbox<I, O> {
         Some(self.fill(first))
     }
 
-    fn fill(&mut self, first: Request<I, O>) -> Batch<I, O> {
-        let mut bytes = first.item.weight();
-        let mut batch = Batch { items: vec![first.item], replies: vec![first.reply] };
-        while bytes < self.limits.bytes && batch.items.len() < self.limits.items {
-            let Ok(next) = self.requests.try_recv() else { break };
-            bytes += next.item.weight();
-            batch.items.push(next.item);
-            batch.replies.push(next.reply);
+    /// The next batch under limits of its own, which waits so long for more than its first item; None when no caller is
+    /// left. Not cancel-safe: items it holds when it is dropped are told that the worker is gone.
+    pub async fn gather(&mut self, limits: Limits, linger: Duration) -> Option<Batch<I, O>> {
+        let first = self.requests.recv().await?;
+        let mut batch = Batch::of(first);
+        batch.fill(&mut self.requests, limits);
+        let until = tokio::time::Instant::now() + linger;
+        while !linger.is_zero() && batch.has_room(limits) {
+            let Ok(Some(next)) = tokio::time::timeout_at(until, self.requests.recv()).await else { break };
+            batch.push(next);
+            batch.fill(&mut self.requests, limits);
         }
+        Some(batch)
+    }
+
+    fn fill(&mut self, first: Request<I, O>) -> Batch<I, O> {
+        let mut batch = Batch::of(first);
+        batch.fill(&mut self.requests, self.limits);
         batch
+    }
+}
+
+impl<I: Weigh, O> Batch<I, O> {
+    fn of(first: Request<I, O>) -> Batch<I, O> {
+        let mut batch = Batch { items: vec![], replies: vec![], bytes: 0 };
+        batch.push(first);
+        batch
+    }
+
+    fn push(&mut self, request: Request<I, O>) {
+        self.bytes += request.item.weight();
+        self.items.push(request.item);
+        self.replies.push(request.reply);
+    }
+
+    fn has_room(&self, limits: Limits) -> bool {
+        self.bytes < limits.bytes && self.items.len() < limits.items
+    }
+
+    /// Takes what waits now.
+    fn fill(&mut self, requests: &mut mpsc::Receiver<Request<I, O>>, limits: Limits) {
+        while self.has_room(limits) {
+            let Ok(next) = requests.try_recv() else { break };
+            self.push(next);
+        }
+    }
+}
+
+/// Where one item's caller waits.
+pub struct Reply<O>(oneshot::Sender<O>);
+
+impl<O> Reply<O> {
+    /// Answers. Dropped without it, the caller is told that the worker is gone.
+    pub fn answer(self, outcome: O) {
+        let _caller_gone = self.0.send(outcome);
     }
 }
 
@@ -142,6 +193,11 @@ impl<I, O> Batch<I, O> {
         for (reply, outcome) in self.replies.into_iter().zip(outcomes) {
             let _caller_gone = reply.send(outcome);
         }
+    }
+
+    /// The items with where their answers go, in order.
+    pub fn each(self) -> impl Iterator<Item = (I, Reply<O>)> {
+        self.items.into_iter().zip(self.replies.into_iter().map(Reply))
     }
 }
 
@@ -188,6 +244,37 @@ mod tests {
                 assert_eq!(answer.unwrap(), Ok(i * 2));
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_for_more_as_long_as_it_may_and_each_item_can_be_answered_alone() {
+        let (batcher, mut inbox) = channel::<usize, usize>(Limits { items: 100, bytes: 1000 });
+        let caller = |item, after| {
+            let batcher = batcher.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                batcher.call(item).await
+            })
+        };
+        let callers = [caller(0, 0), caller(1, 50), caller(2, 80), caller(3, 200)];
+        let few = Limits { items: 3, bytes: 1000 };
+        let full = inbox.gather(few, Duration::from_millis(100)).await.unwrap();
+        assert_eq!(full.items, [0, 1, 2]);
+        let mut each = full.each();
+        let (first, second) = (each.next().unwrap(), each.next().unwrap());
+        second.1.answer(second.0 + 10);
+        drop(each);
+        let began = tokio::time::Instant::now();
+        let late = inbox.gather(few, Duration::from_millis(100)).await.unwrap();
+        assert_eq!((late.items.len(), began.elapsed() >= Duration::from_millis(200)), (1, true));
+        late.answer(vec![13]);
+        first.1.answer(10);
+        let answers: Vec<_> = join_all(callers).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers, [Ok(10), Ok(11), Err(Closed), Ok(13)]);
+        // Without a wait: what is there.
+        let alone = caller(4, 0);
+        assert_eq!(inbox.gather(few, Duration::ZERO).await.unwrap().items, [4]);
+        assert_eq!(alone.await.unwrap(), Err(Closed));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //!  producers / files / submit
 //!        │  urls                 (key = host: one member owns a host)
 //!        ▼
-//!      fetch ──► pages ──► extract ──► documents ──► enrich ──► enriched ──► index ──► SQLite FTS5 | JSON lines
+//!      fetch ──► pages ──► extract ──► documents ──► enrich ──► enriched ──► index ──► SQLite | OpenSearch | JSON lines
 //!        │
 //!        ├─ every stage ──► <stage>.retry.1 … .4     (same group and runner; a partition sleeps until its head is due)
 //!        ├─ every stage ──► <stage>.dlq              (browse, replay)
@@ -25,16 +25,21 @@ pub mod dlq;
 pub mod engine;
 pub mod enrich;
 pub mod extract;
+pub mod failpoints;
 pub mod fetch;
 pub mod index;
 pub mod jobs;
+pub mod monitor;
 pub mod pipeline;
 pub mod record;
+pub mod registry;
+pub mod relay;
 pub mod server;
 pub mod sink;
 pub mod sqlite;
 pub mod store;
 pub mod telemetry;
+pub mod topics;
 pub mod topology;
 pub mod transport;
 pub mod web;

@@ -7,6 +7,7 @@ use clap::Parser;
 use tidemill::cli::{self, Exit, args::Cli};
 
 fn main() -> ExitCode {
+    let _failpoints = tidemill::failpoints::start();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -11,24 +11,27 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::Blobs;
 use crate::blob::folder::Folder;
 use crate::config::Config;
-use crate::engine::attempt::Handler;
+use crate::engine::attempt::{Handler, Learning};
 use crate::engine::route::Router;
-use crate::engine::{self, Runner};
+use crate::engine::{Limits, Runner, StageWork};
 use crate::enrich::stage::Enrich;
-use crate::extract::Limits;
+use crate::extract;
 use crate::extract::stage::Extract;
 use crate::fetch::stage::Fetch;
 use crate::index::Index;
+use crate::monitor::{self, Watched};
 use crate::record::now_ms;
-use crate::sink::Sink;
+use crate::registry::{self, Registry};
 use crate::sink::fanout::Fanout;
 use crate::sink::jsonl::{JsonLines, Mode};
+use crate::sink::opensearch::OpenSearchIndex;
 use crate::sink::sqlite::SqliteIndex;
+use crate::sink::{Search, Sink};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use crate::telemetry::StageMetrics;
 use crate::topology::{self, Ladder, Names, StageName};
 use crate::transport::Transport;
+use crate::transport::kafka::Kafka;
 use crate::transport::sqlite::Sqlite;
 
 /// How often old records, store entries and blobs are swept.
@@ -42,38 +45,90 @@ pub struct Pipeline {
     pub names: Names,
     /// The log.
     pub transport: Arc<dyn Transport>,
+    registry: Option<Arc<Registry>>,
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
-    index: Arc<SqliteIndex>,
+    index: Arc<dyn Sink>,
     sink: Arc<dyn Sink>,
 }
 
-/// The log alone, its topics made: for commands that submit and look.
+/// The cluster if there is one, else the embedded log.
+fn transport(config: &Config) -> Result<Arc<dyn Transport>> {
+    Ok(match config.kafka.brokers.is_empty() {
+        true => Arc::new(Sqlite::open(&config.log_file())?),
+        false => Arc::new(Kafka::open(&config.kafka, &config.data)?),
+    })
+}
+
+/// The log alone, as it is.
+pub async fn connect(config: &Config) -> Result<(Arc<dyn Transport>, Names)> {
+    Ok((transport(config)?, Names::new(&config.prefix)))
+}
+
+/// The log as it is, and the framing of its values.
+pub async fn connect_framed(config: &Config) -> Result<(Arc<dyn Transport>, Names)> {
+    let (names, _) = open_registry(config).await?;
+    Ok((transport(config)?, names))
+}
+
+/// The log alone, its topics made and their schemas registered: for commands that submit and look.
 pub async fn open_log(config: &Config) -> Result<(Arc<dyn Transport>, Names)> {
-    let names = Names::new(&config.prefix);
-    let transport: Arc<dyn Transport> = Arc::new(Sqlite::open(&config.log_file())?);
-    let topics: Vec<_> =
-        topology::topics().into_iter().map(|t| topology::Topic { name: names.full(&t.name), ..t }).collect();
-    transport.create_topics(&topics).await?;
+    let (transport, names, _) = open_wire(config).await?;
     Ok((transport, names))
 }
 
-/// The index alone, for search.
-pub fn open_index(config: &Config) -> Result<SqliteIndex> {
-    Ok(SqliteIndex::open(&config.index_file())?)
+async fn open_wire(config: &Config) -> Result<(Arc<dyn Transport>, Names, Option<Arc<Registry>>)> {
+    let (names, registry) = open_registry(config).await?;
+    let transport = transport(config)?;
+    let topics: Vec<_> =
+        topology::topics().into_iter().map(|t| topology::Topic { name: names.full(&t.name), ..t }).collect();
+    transport.create_topics(&topics).await?;
+    Ok((transport, names, registry))
+}
+
+/// The framing of values. What a registry's ids mean is recalled even when none is configured any more.
+async fn open_registry(config: &Config) -> Result<(Names, Option<Arc<Registry>>)> {
+    let names = Names::new(&config.prefix);
+    let folder = registry::Folder::recall(&config.schema_dir());
+    if config.registry.url.is_empty() {
+        return Ok((names, None));
+    }
+    let (registry, ids) = Registry::start(&config.registry, folder, &names).await?;
+    Ok((names.with_ids(ids), Some(Arc::new(registry))))
+}
+
+/// The index alone, for search. Within a runtime.
+pub fn open_index(config: &Config) -> Result<Arc<dyn Search>> {
+    Ok(match config.opensearch.is_set() {
+        true => Arc::new(open_search_cluster(config)?),
+        false => Arc::new(SqliteIndex::open(&config.index_file())?),
+    })
+}
+
+/// The index alone, for writing: the cluster if there is one, else the embedded one.
+fn open_sink(config: &Config) -> Result<Arc<dyn Sink>> {
+    Ok(match config.opensearch.is_set() {
+        true => Arc::new(open_search_cluster(config)?),
+        false => Arc::new(SqliteIndex::open(&config.index_file())?),
+    })
+}
+
+fn open_search_cluster(config: &Config) -> Result<OpenSearchIndex> {
+    OpenSearchIndex::open(&config.opensearch, &config.prefix).map_err(anyhow::Error::msg)
 }
 
 impl Pipeline {
     /// Opens or creates everything in the data folder.
     pub async fn open(config: Config) -> Result<Pipeline> {
-        let (transport, names) = open_log(&config).await?;
-        let index = Arc::new(open_index(&config)?);
+        let (transport, names, registry) = open_wire(&config).await?;
+        let index = open_sink(&config)?;
         Ok(Pipeline {
             names,
             transport,
+            registry,
             store: Arc::new(SqliteStore::open(&config.store_file())?),
             blobs: Arc::new(Folder::open(&config.blob_dir())?),
-            sink: Arc::clone(&index) as Arc<dyn Sink>,
+            sink: Arc::clone(&index),
             index,
             config,
         })
@@ -82,17 +137,21 @@ impl Pipeline {
     /// Writes each document to a JSON-lines file too. A resumed file keeps what it has and gets nothing twice.
     pub fn also_write(&mut self, file: &Path, resume: bool) -> Result<()> {
         let lines = JsonLines::open(file, if resume { Mode::Resume } else { Mode::Fresh })?;
-        self.sink = Arc::new(Fanout::new(vec![Arc::clone(&self.index) as Arc<dyn Sink>, Arc::new(lines)]));
+        self.sink = Arc::new(Fanout::new(vec![Arc::clone(&self.index), Arc::new(lines)]));
         Ok(())
     }
 
     /// A stage, ready to handle records.
     pub fn handler(&self, stage: StageName) -> Result<Arc<dyn Handler>> {
-        Ok(match stage {
+        let inner: Arc<dyn Handler> = match stage {
             StageName::Fetch => Arc::new(self.fetch()?),
             StageName::Extract => Arc::new(self.extract()?),
             StageName::Enrich => Arc::new(self.enrich()),
             StageName::Index => Arc::new(self.index()),
+        };
+        Ok(match &self.registry {
+            Some(registry) => Arc::new(Learning { inner, registry: Arc::clone(registry) }),
+            None => inner,
         })
     }
 
@@ -119,20 +178,20 @@ impl Pipeline {
     /// Runs these stages until `stop`, or until one of them cannot go on.
     pub async fn run(&self, stages: &[StageName], ladder: Ladder, stop: CancellationToken) -> Result<()> {
         let engine = &self.config.engine;
-        let mut running = JoinSet::new();
+        let (mut running, mut watched) = (JoinSet::new(), vec![]);
         for &stage in stages {
-            let runner = Runner {
-                handler: self.handler(stage)?,
-                router: Router::new(topology::stage(stage), self.names.clone(), ladder.delays()),
-                limits: engine::Limits {
-                    in_flight: self.config.in_flight(stage),
-                    in_flight_bytes: usize::try_from(engine.in_flight_bytes.as_u64()).unwrap_or(usize::MAX),
-                    deadline: engine.deadline,
-                    commit_interval: engine.commit_interval,
-                    grace: engine.grace,
-                },
-                metrics: StageMetrics::new(stage),
+            let router = Router::new(topology::stage(stage), self.names.clone(), ladder.delays());
+            let limits = Limits {
+                in_flight: self.config.in_flight(stage),
+                in_flight_bytes: usize::try_from(engine.in_flight_bytes.as_u64()).unwrap_or(usize::MAX),
+                commit_interval: self.config.commit_interval(),
+                grace: engine.grace,
             };
+            let runner = Runner::new(
+                Arc::new(StageWork::new(self.handler(stage)?, router, self.config.deadline(stage))),
+                limits,
+            );
+            watched.push(Watched::of(&runner, &self.names));
             let (transport, stop) = (Arc::clone(&self.transport), stop.clone());
             running.spawn(async move { (stage, runner.run(&*transport, stop).await) });
         }
@@ -142,6 +201,7 @@ impl Pipeline {
             Arc::clone(&self.blobs),
             self.config.blob.keep,
         ));
+        let watching = tokio::spawn(monitor::watch(Arc::clone(&self.transport), watched, self.config.lag_interval()));
         let mut first_error = None;
         while let Some(ended) = running.join_next().await {
             let error = match ended {
@@ -155,6 +215,7 @@ impl Pipeline {
             }
         }
         sweeper.abort();
+        watching.abort();
         let flushed = self.sink.flush().await.context("the sink could not be flushed");
         first_error.map_or(flushed, Err)
     }
@@ -165,7 +226,7 @@ pub fn extract_stage(config: &Config, blobs: Arc<dyn Blobs>) -> Result<Extract> 
     Ok(Extract {
         blobs,
         pool: crate::extract::pool(config.extract.threads())?,
-        limits: Limits { max_bytes: config.extract.max_bytes(), ..Limits::default() },
+        limits: extract::Limits { max_bytes: config.extract.max_bytes(), ..extract::Limits::default() },
         deadline: config.extract.deadline,
     })
 }

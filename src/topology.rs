@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Kind;
+use crate::record::codec::{Ids, Schema};
+use crate::record::{Kind, StatusEvent};
 
 /// Topic of the high-priority lane.
 pub const URLS_HIGH: &str = "urls.high";
@@ -160,16 +161,35 @@ impl StageDef {
     }
 }
 
-/// Prepends the configured prefix to topic names and takes it off again.
+/// The topics that carry one schema's records and no others, with the schema's name: what a registry holds under their
+/// names. Retry and dead-letter topics are none of them: they keep what came, byte for byte.
+pub fn schemas() -> Vec<(&'static str, &'static str)> {
+    let inputs = STAGES.iter().flat_map(|def| def.inputs.iter().map(|i| (i.topic, def.reads.schema())));
+    inputs.chain([(STATUS, StatusEvent::NAME)]).collect()
+}
+
+/// Prepends the configured prefix to topic names and takes it off again; and says in which framing their values are
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     prefix: String,
+    ids: Ids,
 }
 
 impl Names {
     /// A prefix such as `tidemill.`; may be empty.
     pub fn new(prefix: impl Into<String>) -> Names {
-        Names { prefix: prefix.into() }
+        Names { prefix: prefix.into(), ids: Ids::default() }
+    }
+
+    /// The same names, with the schema registry's ids of what is written.
+    pub fn with_ids(self, ids: Ids) -> Names {
+        Names { ids, ..self }
+    }
+
+    /// The framing of what is written.
+    pub fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// Full name.
@@ -247,6 +267,34 @@ pub struct Topic {
     pub carries: String,
 }
 
+/// Kafka's name of [`Topic::cleanup`].
+pub const CLEANUP_POLICY: &str = "cleanup.policy";
+/// Kafka's name of [`Topic::retention_ms`].
+pub const RETENTION_MS: &str = "retention.ms";
+/// Kafka's name of [`Topic::max_message_bytes`].
+pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+
+impl Topic {
+    /// Its settings as Kafka spells them.
+    pub fn settings(&self) -> [(&'static str, String); 3] {
+        [
+            (CLEANUP_POLICY, self.cleanup.as_str().to_owned()),
+            (RETENTION_MS, self.retention_ms.to_string()),
+            (MAX_MESSAGE_BYTES, self.max_message_bytes.to_string()),
+        ]
+    }
+}
+
+impl Cleanup {
+    /// As `cleanup.policy` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cleanup::Delete => "delete",
+            Cleanup::Compact => "compact",
+        }
+    }
+}
+
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 const MIB: u32 = 1 << 20;
@@ -287,7 +335,8 @@ pub fn topics() -> Vec<Topic> {
     for def in &STAGES {
         let size =
             def.inputs.iter().filter_map(|i| all.iter().find(|t| t.name == i.topic)).map(|t| t.max_message_bytes).max();
-        let size = size.unwrap_or(MIB);
+        // With room for the headers they get.
+        let size = size.unwrap_or(MIB) + MIB;
         for tier in 0..TIERS {
             all.push(topic(
                 &def.retry(tier),

@@ -79,6 +79,14 @@ fn what_cannot_be_meant_ends_with_2() {
         (&["dlq", "replay"], &["--all"]),
         (&["dlq", "ls", "--class", "tiemout"], &["tiemout", "timeout"]),
         (&["search", "x"], &["no index", "--data"]),
+        (&["top", "--every", "0s"], &["100ms"]),
+        (&["tail", "paegs"], &["paegs", "nearest is pages"]),
+        (&["produce", "tidemill.url"], &["nearest is urls"]),
+        (&["tail", "urls", "--partition", "12"], &["tidemill.urls has no partition 12", "0 to 11"]),
+        (&["tail", "urls", "--from", "end"], &["--follow"]),
+        (&["tail", "urls", "--from", "soon"], &["soon", "10m ago"]),
+        (&["tail", "urls", "--header", "x"], &["NAME=VALUE"]),
+        (&["produce", "urls", "--json", "--key-separator", ":"], &["--key-separator"]),
         (&["status", "--log", "tidemill=loud"], &["loud"]),
         (&["status", "--config", "nowhere.toml"], &["nowhere.toml", "--config"]),
     ] {
@@ -95,7 +103,10 @@ fn help_and_version_end_with_0() {
     let (_dir, t) = bench();
     let help = t.run(&["--help"]).expect(0);
     assert!(help.stdout.contains("Exit codes: 0 done, 1 failed, 2 usage, 3"), "{}", help.stdout);
-    for command in ["run", "demo", "submit", "try", "search", "explain", "status", "dlq", "config", "extract"] {
+    for command in [
+        "run", "demo", "submit", "try", "search", "explain", "status", "top", "tail", "produce", "relay", "dlq",
+        "topics", "config", "extract",
+    ] {
         assert!(help.stdout.contains(command));
         t.run(&[command, "--help"]).expect(0);
     }
@@ -491,6 +502,9 @@ fn nobody_reading_is_no_panic() {
         &["dlq", "ls"][..],
         &["dlq", "ls", "--json"],
         &["status"],
+        &["top", "--every", "100ms"],
+        &["tail", "status"],
+        &["tail", "status", "--follow", "--json"],
         &["search", "harbour"],
         &["config", "show"],
         &["completions", "bash"],
@@ -515,4 +529,92 @@ fn stages_may_run_in_processes_of_their_own_on_one_folder() {
     rest.signal("TERM");
     rest.ended(Duration::from_secs(20)).expect(0);
     assert_eq!(t.json(&["search", "harbour", "--json"])["total"], 40);
+}
+
+// ---- topics
+
+#[test]
+fn topics_are_made_grown_and_set_once() {
+    let (dir, t) = bench();
+    let brief = |v: &Value| {
+        let count = |what| v["actions"].as_array().unwrap().iter().filter(|a| a["action"] == what).count();
+        [count("create"), count("grow"), count("configure"), v["refused"].as_array().unwrap().len()]
+    };
+    // Looking creates nothing.
+    assert!(t.json(&["topics", "ls", "--json"]).as_array().unwrap().iter().all(|t| t["exists"] == false));
+    let all = t.json(&["topics", "ls", "--json"]).as_array().unwrap().len();
+    assert_eq!(brief(&t.json(&["topics", "plan", "--json"])), [all, 0, 0, 0]);
+    // Nobody is there to be asked.
+    says(&t.run(&["topics", "apply"]).expect(2), &["--yes"]);
+    assert_eq!(brief(&t.json(&["topics", "plan", "--json"])), [all, 0, 0, 0]);
+
+    let ended = t.run(&["topics", "apply", "--yes", "--partitions", "4"]).expect(0);
+    assert!(ended.stdout.contains(&format!("{all} to create")) && ended.stdout.contains("4 partitions"), "{ended:?}");
+    assert!(ended.stderr.contains("create") && ended.stdout.contains("done"), "{ended:?}");
+    let ended = t.run(&["topics", "apply", "--yes", "--partitions", "4"]).expect(0);
+    assert!(ended.stdout.contains("nothing to do") && ended.stderr.is_empty(), "{ended:?}");
+    let ls = t.run(&["topics", "ls"]).expect(0).stdout;
+    let line = ls.lines().find(|l| l.contains("tidemill.fetch.dlq")).unwrap();
+    for word in [" 4 ", "delete", "30 d", "2 MiB", "dead letters of fetch"] {
+        assert!(line.contains(word), "{word:?}: {line}");
+    }
+
+    // Set by somebody else.
+    let db = rusqlite::Connection::open(dir.path().join("data/log.db")).unwrap();
+    let change = |set: &str, topic: &str| {
+        let changed = db.execute(&format!("UPDATE topics SET {set} WHERE name = ?"), [topic]).unwrap();
+        assert_eq!(changed, 1);
+    };
+    change("retention_ms = 5", "tidemill.urls");
+    change("retention_ms = -1", "tidemill.pages");
+    change("cleanup = 'delete', retention_ms = 5", "tidemill.jobs");
+    let plan = t.run(&["topics", "plan", "--partitions", "4", "--json"]).expect(1).json();
+    assert_eq!(brief(&plan), [0, 0, 2, 1]);
+    assert!(plan["refused"][0]["instead"].as_str().unwrap().contains("--allow-shorter-retention"), "{plan}");
+    // What is not refused is done, and that something was is not forgotten.
+    let applied = t.run(&["topics", "apply", "--yes", "--partitions", "4", "--json"]).expect(1).json();
+    assert_eq!((applied["done"].as_array().unwrap().len(), &applied["left"]), (2, &serde_json::json!([])));
+    assert_eq!(brief(&t.run(&["topics", "plan", "--partitions", "4", "--json"]).expect(1).json()), [0, 0, 0, 1]);
+    let args = ["topics", "apply", "--yes", "--partitions", "4", "--allow-shorter-retention"];
+    assert!(t.run(&args).expect(0).stdout.contains("for ever → 1 d"));
+    // A record without a key would not survive compaction.
+    change("cleanup = 'delete'", "tidemill.jobs");
+    let insert = "INSERT INTO records(id, timestamp, key, headers, codec, value)
+                  SELECT (id << 52) | (1 << 40), 0, NULL, '[]', 0, x'00' FROM topics WHERE name = 'tidemill.jobs'";
+    db.execute(insert, []).unwrap();
+    let grow = "UPDATE partitions SET next_offset = 1 WHERE partition = 1
+                AND topic_id = (SELECT id FROM topics WHERE name = 'tidemill.jobs')";
+    db.execute(grow, []).unwrap();
+    let ended = t.run(&["topics", "plan", "--partitions", "4"]).expect(1);
+    assert!(ended.stdout.contains("refused: tidemill.jobs: ") && ended.stdout.contains("without a key"), "{ended:?}");
+}
+
+#[test]
+fn topics_that_a_stage_reads_together_are_grown_together() {
+    let (dir, t) = bench();
+    file(&dir, "urls.txt", "http://127.0.0.1:9/\n");
+    t.run(&["topics", "apply", "--yes", "--partitions", "2"]).expect(0);
+    let ended = t.run(&["topics", "plan", "--partitions", "1"]).expect(1);
+    assert!(ended.stdout.contains("going down to 1") && ended.stdout.contains("another `prefix`"), "{ended:?}");
+    let db = rusqlite::Connection::open(dir.path().join("data/log.db")).unwrap();
+    db.execute("UPDATE topics SET partitions = 1 WHERE name = 'tidemill.urls.bulk'", []).unwrap();
+    db.execute(
+        "DELETE FROM partitions WHERE partition > 0
+         AND topic_id = (SELECT id FROM topics WHERE name = 'tidemill.urls.bulk')",
+        [],
+    )
+    .unwrap();
+    // The stage says what helps, and it helps.
+    says(&run(&t, "urls.txt", &[]).expect(1), &["urls.bulk has 1 partitions", "tidemill topics apply"]);
+    let ended = t.run(&["topics", "apply", "--yes", "--partitions", "2"]).expect(0);
+    assert!(ended.stdout.contains("tidemill.urls.bulk  1 → 2 partitions"), "{ended:?}");
+    assert!(ended.stdout.contains("cannot be undone"), "{ended:?}");
+    run(&t, "urls.txt", &["--fresh"]).expect(3);
+    let ended = t.run(&["topics", "apply", "--yes", "--partitions", "5"]).expect(0);
+    assert!(ended.stderr.contains("grow the 8 topics of fetch to 5 partitions"), "{ended:?}");
+    assert!(ended.stdout.contains("status, jobs and replays keep their partitions"), "{ended:?}");
+    // What was there is still found, and replayed into the partitions that are there now.
+    t.run(&["dlq", "replay", "--all"]).expect(0);
+    run(&t, "urls.txt", &["--fresh"]).expect(3);
+    assert_eq!(t.json(&["topics", "plan", "--partitions", "5", "--json"])["actions"], serde_json::json!([]));
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tidemill::config::Config;
 use tidemill::demo::{Expectation, Options, Site, Target};
 use tidemill::engine::offset_map;
+use tidemill::engine::route::MOVED;
 use tidemill::jobs::{Lane, NewJob, Tracker, submit};
 use tidemill::pipeline::Pipeline;
 use tidemill::record::headers::{self, Headers};
@@ -316,14 +317,16 @@ fn every_record_admitted_has_an_outcome() {
             .map(|o| of(o).len())
             .iter()
             .sum();
-        assert_eq!(inputs, ends, "{}: records in, records ended", def.name);
+        // A record without its host as key is first put where that belongs: in once more.
+        let moved = of(OutcomeKind::Parked).iter().filter(|e| e.class.as_deref() == Some(MOVED)).count();
+        assert_eq!(inputs, ends + moved, "{}: records in, records ended", def.name);
         // What was put back came through its retry topics; a record may move between them without an event.
         let waited: usize = (0..4).map(|t| run.topics[&def.retry(t)].len()).sum();
-        assert!(waited >= of(OutcomeKind::Retried).len() + of(OutcomeKind::Parked).len(), "{}", def.name);
+        assert!(waited + moved >= of(OutcomeKind::Retried).len() + of(OutcomeKind::Parked).len(), "{}", def.name);
         let emitted: i32 = of(OutcomeKind::Emitted).iter().map(|e| e.emitted).sum();
         let outputs: usize = match def.name {
             // Redirects go back to the topic that people submit to.
-            StageName::Fetch => run.topics[PAGES].len() + inputs - run.targets.len() - run.raw.len(),
+            StageName::Fetch => run.topics[PAGES].len() + inputs - moved - run.targets.len() - run.raw.len(),
             StageName::Extract => run.topics[DOCUMENTS].len(),
             StageName::Enrich => run.topics[ENRICHED].len(),
             StageName::Index => 0,

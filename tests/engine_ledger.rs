@@ -21,7 +21,7 @@ use tidemill::record::headers::{ATTEMPT, TASK};
 use tidemill::record::{DropReason, FailureClass, Headers, OutcomeKind, Page, StatusEvent, letter, now_ms};
 use tidemill::topology::{self, StageName, Topic};
 use tidemill::transport::{
-    Batch, Bounds, Committed, Event, Incoming, Member, Outgoing, Result, TopicPartition, Transport,
+    Batch, Bounds, Committed, Event, Incoming, Member, Outgoing, Result, TopicPartition, TopicState, Transport,
 };
 
 /// A URL task; keys spread over the partitions.
@@ -276,6 +276,15 @@ impl Transport for Spoiled {
     async fn create_topics(&self, topics: &[Topic]) -> Result<()> {
         self.inner.create_topics(topics).await
     }
+    async fn describe_topics(&self, topics: &[String]) -> Result<Vec<TopicState>> {
+        self.inner.describe_topics(topics).await
+    }
+    async fn grow_topics(&self, topics: &[String], partitions: u32) -> Result<()> {
+        self.inner.grow_topics(topics, partitions).await
+    }
+    async fn configure_topic(&self, topic: &str, settings: &BTreeMap<String, String>) -> Result<()> {
+        self.inner.configure_topic(topic, settings).await
+    }
     async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Member>> {
         let inner = self.inner.join(group, topics).await?;
         Ok(Box::new(SpoiledMember { inner, forget_maps: self.forget_maps, full: Arc::clone(&self.full) }))
@@ -425,10 +434,10 @@ async fn lanes_are_admitted_by_weight() {
     for i in 0..300 {
         records.extend(lanes.map(|lane| input(lane, i, &format!("http://{lane}/"))));
     }
-    let limits = Limits { in_flight: 1, commit_interval: Duration::ZERO, deadline: Duration::from_secs(30), ..LIMITS };
+    let limits = Limits { in_flight: 1, commit_interval: Duration::ZERO, ..LIMITS };
     // The first record holds the only place until every lane has arrived.
     log.append(vec![input(lanes[2], 0, "http://first/")]).await.unwrap();
-    let working = Working::start(file.handle(), &handler, limits);
+    let working = Working::patient(file.handle(), &handler, limits, Duration::from_secs(30));
     tokio::time::sleep(Duration::from_millis(700)).await;
     log.append(records).await.unwrap();
     tokio::time::sleep(Duration::from_millis(700)).await;
@@ -465,8 +474,7 @@ async fn a_slow_record_holds_up_no_other() {
     let mut records = vec![Outgoing { key: Some("host".into()), ..input("urls", 0, "http://host/slow") }];
     records.extend((1..800).map(one_host));
     log.append(records).await.unwrap();
-    let limits = Limits { deadline: PATIENCE, ..LIMITS };
-    let working = Working::start(file.handle(), &handler, limits);
+    let working = Working::patient(file.handle(), &handler, LIMITS, PATIENCE);
     ended(&*log, 799).await;
     let base = |progress: Vec<(i32, i64, String)>| progress.iter().map(|p| p.1).max();
     let group = full("fetch");
@@ -474,7 +482,7 @@ async fn a_slow_record_holds_up_no_other() {
     assert_eq!(base(committed), Some(0), "the slow record is the base");
     // A crash now repeats the slow one alone.
     working.crash().await;
-    let working = Working::start(file.handle(), &handler, limits);
+    let working = Working::patient(file.handle(), &handler, LIMITS, PATIENCE);
     tokio::time::sleep(Duration::from_secs(1)).await;
     gate.notify_one();
     ended(&*log, 800).await;
@@ -535,8 +543,8 @@ async fn a_stop_finishes_what_runs_and_gives_up_after_the_grace_time() {
     });
     log.append((0..20).map(|i| input("urls", i, "http://h/short")).collect()).await.unwrap();
     log.append(vec![input("urls", 20, "http://h/long")]).await.unwrap();
-    let limits = Limits { deadline: PATIENCE * 2, grace: Duration::from_millis(1500), ..LIMITS };
-    let working = Working::start(file.handle(), &handler, limits);
+    let limits = Limits { grace: Duration::from_millis(1500), ..LIMITS };
+    let working = Working::patient(file.handle(), &handler, limits, PATIENCE * 2);
     eventually("all in progress", async || started.load(Ordering::SeqCst) == 21).await;
     assert_eq!(events(&*log).await.len(), 0);
     let asked = Instant::now();
@@ -545,7 +553,7 @@ async fn a_stop_finishes_what_runs_and_gives_up_after_the_grace_time() {
     assert!(took >= Duration::from_millis(1400) && took < Duration::from_secs(5), "{took:?}");
     assert_eq!(events(&*log).await.len(), 20, "the short ones are finished and committed");
     // The long one was given up without an outcome: it is there for the next runner, and the group is free at once.
-    let working = Working::start(file.handle(), &handler, limits);
+    let working = Working::patient(file.handle(), &handler, limits, PATIENCE * 2);
     let again = Instant::now();
     eventually("the long one again", async || started.load(Ordering::SeqCst) == 22).await;
     assert!(again.elapsed() < Duration::from_secs(3));

@@ -1,15 +1,17 @@
 //! The command line as typed. What it means is decided in the command's own file.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::record::FailureClass;
 use crate::telemetry::logs::Format;
-use crate::topology::{Ladder, StageName};
+use crate::topology::{self, Ladder, StageName};
 
 /// URLs in, searchable documents out.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ Examples:
   tidemill explain https://example.org/           what became of a URL, step by step
   tidemill dlq ls --class timeout                 what failed, and why
   tidemill dlq replay --class timeout             give it another try
+  tidemill top                                    how things stand, live
+  tidemill tail status -f                         records of a topic, decoded, as they come
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 finished with dead letters.";
 
@@ -39,9 +43,18 @@ pub struct Global {
     /// Configuration file [default: tidemill.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE", env = "TIDEMILL_CONFIG", help_heading = "Global options")]
     pub config: Option<PathBuf>,
+    /// Named pipeline of the configuration file, [pipelines.NAME], to work for [default: none]
+    #[arg(long, global = true, value_name = "NAME", env = "TIDEMILL_PIPELINE", help_heading = "Global options")]
+    pub pipeline: Option<String>,
     /// Folder of the log, store, index and blobs [default: tidemill-data]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub data: Option<PathBuf>,
+    /// Kafka cluster to work on instead of the embedded log: host:port, several separated by commas
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = "Global options")]
+    pub brokers: Option<String>,
+    /// OpenSearch cluster to index into and search instead of the embedded index: URLs, separated by commas
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub opensearch: Option<String>,
     /// What is logged: error, warn, info, debug, or directives like tidemill=debug
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Global options")]
     pub log: Option<String>,
@@ -81,9 +94,23 @@ pub enum Command {
     Explain(Explain),
     /// Jobs, lag of each stage, dead letters
     Status(Status),
+    /// Stages, partitions, failures and jobs, live
+    Top(Top),
+    /// The records of a topic, decoded: the newest, since a time, or as they come
+    Tail(Tail),
+    /// Put records on a topic: a line each, from a file or stdin
+    Produce(Produce),
+    /// Copy a topic to another, exactly once
+    Relay(Relay),
     /// Dead letters: list, show, replay
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Topics: what there is, what should be, and the way there
+    #[command(subcommand, after_help = TOPICS)]
+    Topics(Topics),
+    /// The index on OpenSearch: what should be, and the way there
+    #[command(subcommand, after_help = INDEX)]
+    Index(Index),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -238,6 +265,209 @@ pub struct Status {
     pub json: bool,
 }
 
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Keys: arrows, j and k select a stage or scroll, Tab goes to the next pane, p pauses, ? explains, q and Esc quit.
+
+Examples:
+  tidemill top                         beside `tidemill run`, on the same folder or cluster
+  tidemill top --once                  one look, as plain tables; so it is when stdout is no terminal
+  tidemill top --json | jq '.stages[] | {stage, lag, dead_letters}'")]
+pub struct Top {
+    /// Time between two looks
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    pub every: Duration,
+    /// Print one look and end (two, a time apart, for the rates)
+    #[arg(long)]
+    pub once: bool,
+    /// The same as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where a tail starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// At what the log still has.
+    Start,
+    /// At what comes from now on.
+    End,
+    /// Unix ms.
+    Time(i64),
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  tidemill tail status -f                             what becomes of each URL, as it happens
+  tidemill tail fetch.dlq -n 50 --grep timeout        the newest 50 letters that say timeout
+  tidemill tail enriched --from '10m ago' --json      a JSON line a record, with everything
+  tidemill tail status --from start --json | jq .value.class    for other programs")]
+pub struct Tail {
+    /// Topic, with the prefix or without
+    #[arg(value_parser = TopicParser)]
+    pub topic: String,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// So many: the newest that the filters let through [default: 10]; with --from, the first from there
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Where to start: start, end, a time such as '10m ago' or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub from: Option<Since>,
+    /// Only this partition
+    #[arg(long, value_name = "NUMBER")]
+    pub partition: Option<i32>,
+    #[command(flatten)]
+    pub which: RecordFlags,
+    /// A JSON object a line, with everything
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which records.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RecordFlags {
+    /// Only records with this key
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Only records of this job
+    #[arg(long)]
+    pub job: Option<String>,
+    /// Only records of this task
+    #[arg(long)]
+    pub task: Option<String>,
+    /// Only records whose URL has this in it
+    #[arg(long, value_name = "TEXT")]
+    pub url: Option<String>,
+    /// Only records with this header (repeatable)
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// Only records whose decoded value has this in it: a text or a regular expression
+    #[arg(long, value_name = "PATTERN")]
+    pub grep: Option<String>,
+}
+
+/// What becomes of the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rekey {
+    Keep,
+    None,
+    Host,
+    Header(String),
+    Field(String),
+}
+
+fn rekey(text: &str) -> Result<Rekey, String> {
+    match text.split_once(':') {
+        None if text == "keep" => Ok(Rekey::Keep),
+        None if text == "none" => Ok(Rekey::None),
+        None if text == "host" => Ok(Rekey::Host),
+        Some(("header", name)) => Ok(Rekey::Header(name.to_owned())),
+        Some(("field", name)) => Ok(Rekey::Field(name.to_owned())),
+        _ => Err(format!("{text:?} is no key; write keep, none, host, header:NAME or field:NAME")),
+    }
+}
+
+/// A share of records and what they take longer: `1%:500ms`.
+fn slow(text: &str) -> Result<(f64, Duration), String> {
+    let bad = || format!("{text:?} is not like 1%:500ms");
+    let (share, time) = text.split_once(':').ok_or_else(bad)?;
+    let share: f64 = share.trim_end_matches('%').parse().map_err(|_| bad())?;
+    if !(0.0..=100.0).contains(&share) {
+        return Err(bad());
+    }
+    Ok((share / 100.0, duration(time)?))
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Each record is copied exactly once, whatever is killed in between: the copy and the place it was read from commit
+together. Run it again, or several of it, with the same --group, and it goes on.
+
+Examples:
+  tidemill relay --from enriched --to team-b.documents --url example.org
+  tidemill relay --from raw-urls --to urls --rekey host         any client's keyless URLs, under their hosts
+  tidemill relay --from fetch.dlq --to incident-42 --grep tls --until-end")]
+pub struct Relay {
+    /// Topic to read: one of ours with or without the prefix, else the full name
+    #[arg(long, value_name = "TOPIC")]
+    pub from: String,
+    /// Topic to write
+    #[arg(long, value_name = "TOPIC")]
+    pub to: String,
+    /// Consumer group, which remembers how far it is [default: relay.FROM.TO under the prefix]
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Key of the copies: keep, none, host (of the URL), header:NAME, field:NAME (of the decoded value)
+    #[arg(long, value_name = "KEY", value_parser = rekey, default_value = "keep")]
+    pub rekey: Rekey,
+    #[command(flatten)]
+    pub which: RecordFlags,
+    /// End when all that was there at the start is copied
+    #[arg(long)]
+    pub until_end: bool,
+    /// A status event for each record too, as stages write them
+    #[arg(long)]
+    pub status: bool,
+    /// For tests: each record takes so long
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0ms", hide_default_value = true)]
+    pub work: Duration,
+    /// For tests: a share of the records takes so much longer, such as 1%:500ms
+    #[arg(long, value_name = "SHARE:TIME", value_parser = slow)]
+    pub slow: Option<(f64, Duration)>,
+    /// Records in progress at once
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub in_flight: usize,
+    /// Answer /metrics, /health and /ready here
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Without --json a line is a value. On urls, urls.high and urls.bulk it is a URL or a JSON task, its key is its host, and
+'#' starts a comment. Empty lines are passed over.
+
+With --json a line is an object as `tail --json` prints it:
+  key           text, or null for none; without it, none, or the host
+  key_base64    instead, for a key that is no text
+  value         text; or an object or array, written as it stands
+  value_base64  instead, for what value does not give back byte for byte: delete it when you change value
+  headers       {\"name\": \"value\"}; [[\"name\", \"value\"]] when a name comes twice; {\"base64\": …} for no text
+  topic, partition, offset and timestamp are passed over
+
+Examples:
+  tidemill produce urls.bulk urls.txt
+  echo '{\"url\": \"https://example.org/\", \"attrs\": {\"k\": \"v\"}}' | tidemill produce urls
+  tidemill tail urls --from start --json | tidemill produce urls.bulk --json     a copy, byte for byte")]
+pub struct Produce {
+    /// Topic, with the prefix or without
+    #[arg(value_parser = TopicParser)]
+    pub topic: String,
+    /// File of lines; '-' or nothing for stdin
+    pub file: Option<PathBuf>,
+    /// What stands between a key and its value in a line, such as '\t'
+    #[arg(long, value_name = "TEXT", value_parser = separator, conflicts_with_all = ["key", "json"])]
+    pub key_separator: Option<String>,
+    /// Key of every record
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Header of every record (repeatable)
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// All to this partition [default: by key, as Kafka's Java client does]
+    #[arg(long, value_name = "NUMBER")]
+    pub partition: Option<i32>,
+    /// Lines are JSON objects with key, value and headers
+    #[arg(long)]
+    pub json: bool,
+    /// Leave out lines that cannot be records, instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad: bool,
+}
+
 /// Which dead letters.
 #[derive(Debug, Clone, Args, Default)]
 pub struct LetterFlags {
@@ -294,9 +524,77 @@ pub enum Dlq {
     },
 }
 
+const TOPICS: &str = "\
+Examples:
+  tidemill topics ls                        partitions, replicas and settings as they are
+  tidemill topics plan                      what differs from what should be; 1 if something of it is refused
+  tidemill topics apply --yes               create, grow and set without asking; does nothing the second time
+  tidemill topics plan --partitions 24      what it takes to spread each stage over more members";
+
+/// What topics should be.
+#[derive(Debug, Clone, Args, Default)]
+pub struct TopicFlags {
+    /// Partitions of what each stage reads and of its dead letters, and of topics that are made; they can only grow
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub partitions: Option<u32>,
+    /// Shorten retention where it is longer than it should be; the records beyond are deleted
+    #[arg(long)]
+    pub allow_shorter_retention: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Topics {
+    /// List them as they are
+    Ls {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what would be created, grown and set, and what is refused; do nothing
+    Plan {
+        #[command(flatten)]
+        wish: TopicFlags,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Do what the plan says, and look whether it is done
+    Apply {
+        #[command(flatten)]
+        wish: TopicFlags,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// What is done, refused and left as JSON; needs --yes
+        #[arg(long, requires = "yes")]
+        json: bool,
+    },
+}
+
+const INDEX: &str = "\
+Examples:
+  tidemill index plan --opensearch http://localhost:9200     what is missing or differs; 1 if something of it is refused
+  tidemill index apply --yes                                 create and extend without asking; does nothing the second time";
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Index {
+    /// Say what would be created and extended, and what is refused; do nothing
+    Plan {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Do what the plan says, and look whether it is done
+    Apply {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// What is done, refused and left as JSON; needs --yes
+        #[arg(long, requires = "yes")]
+        json: bool,
+    },
+}
+
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
-    /// Say whether the configuration is valid
+    /// Say whether the configuration is valid, with all its pipelines
     Check,
     /// Print what is in force, as TOML
     Show {
@@ -326,6 +624,52 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|d| Duration::try_from(d).ok())
         .ok_or_else(|| format!("{text:?} is no time; write 500ms, 2s or 1m"))
+}
+
+/// A time, or a length of time before now.
+fn since(text: &str) -> Result<Since, String> {
+    match text {
+        "start" => return Ok(Since::Start),
+        "end" => return Ok(Since::End),
+        _ => {}
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(Since::Time(time.as_millisecond()));
+    }
+    // "10m" and "10m ago" mean the same: a start lies behind.
+    let ago = text.parse::<jiff::SignedDuration>().ok().map(jiff::SignedDuration::abs);
+    let time = ago.and_then(|ago| jiff::Timestamp::now().checked_sub(ago).ok());
+    time.map(|t| Since::Time(t.as_millisecond()))
+        .ok_or_else(|| format!("{text:?} is no time; write start, end, '10m ago' or 2026-01-31T12:00:00Z"))
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn separator(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("an empty separator separates nothing; write '\\t' or ':'".into()),
+        "\\t" | "TAB" => Ok("\t".into()),
+        other => Ok(other.into()),
+    }
+}
+
+/// A topic's name: any text here, because the prefix is configured; the names without it for help and completion.
+#[derive(Debug, Clone, Copy)]
+struct TopicParser;
+
+impl TypedValueParser for TopicParser {
+    type Value = String;
+
+    fn parse_ref(&self, cmd: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(cmd, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(topology::topics().into_iter().map(|t| PossibleValue::new(t.name))))
+    }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
@@ -376,5 +720,19 @@ mod tests {
         assert_eq!(network("127.0.0.1").unwrap().prefix_len(), 32);
         assert!(host_address("a").unwrap_err().contains("HOST=IP"));
         assert!(class("tiemout").unwrap_err().contains("timeout"));
+        assert_eq!(since("start"), Ok(Since::Start));
+        assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Since::Time(1_000)));
+        assert_eq!(since("1970-01-01T01:00:01+01:00"), Ok(Since::Time(1_000)));
+        for ago in ["10m ago", "10m", "10 minutes ago", "PT10M"] {
+            let Ok(Since::Time(ms)) = since(ago) else { panic!("{ago}") };
+            assert!((599_000..660_000).contains(&(crate::record::now_ms() - ms)), "{ago}");
+        }
+        for wrong in ["yesterday", "", "12:00", "999999999y"] {
+            assert!(since(wrong).unwrap_err().contains("10m ago"), "{wrong}");
+        }
+        assert!(header("a").unwrap_err().contains("NAME=VALUE"));
+        assert_eq!((separator("\\t"), separator("::")), (Ok("\t".into()), Ok("::".into())));
+        assert!(separator("").is_err());
+        assert_eq!(header("a=b=c"), Ok(("a".into(), "b=c".into())));
     }
 }

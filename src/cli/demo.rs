@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::demo::{Expectation, Site};
 use crate::pipeline::{open_index, open_log};
 use crate::record::{OutcomeKind, StatusEvent, codec};
-use crate::sink::{Query, Search};
+use crate::sink::Query;
 use crate::topology::{Ladder, STATUS, StageName};
 use crate::transport::tail::{From, Tail};
 

@@ -52,6 +52,19 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// A number in at most five characters, from 100,000 on rounded, with a k, M, ….
+pub fn count(n: impl TryInto<i64>) -> String {
+    let n = n.try_into().unwrap_or(i64::MAX);
+    let units = [(1e18, 'E'), (1e15, 'P'), (1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')];
+    if n.unsigned_abs() < 100_000 {
+        return n.to_string();
+    }
+    let exact = n as f64;
+    let (size, letter) = units.into_iter().find(|(size, _)| exact.abs() >= *size).unwrap_or((1.0, ' '));
+    let short = exact / size;
+    if short.abs() < 9.95 { format!("{short:.1}{letter}") } else { format!("{short:.0}{letter}") }
+}
+
 /// At most `max` characters.
 pub fn cut(text: &str, max: usize) -> String {
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -59,5 +72,28 @@ pub fn cut(text: &str, max: usize) -> String {
         one_line
     } else {
         one_line.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_short() {
+        for (n, said) in [
+            (0, "0"),
+            (99_999, "99999"),
+            (100_000, "100k"),
+            (999_999, "1000k"),
+            (1_000_000, "1.0M"),
+            (9_960_000, "10M"),
+            (12_345_678, "12M"),
+            (i64::MAX, "9.2E"),
+            (-5, "-5"),
+        ] {
+            assert_eq!(count(n), said);
+        }
+        assert_eq!(count(u64::MAX), "9.2E");
     }
 }

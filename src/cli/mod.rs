@@ -14,16 +14,26 @@ macro_rules! eprintln {
 
 pub mod args;
 mod config;
+mod decoded;
 pub mod demo;
 mod dlq;
 mod explain;
 mod extract;
+mod filter;
 mod format;
+mod index;
+mod lines;
+mod produce;
+mod relay;
 mod report;
 mod run;
 mod search;
 mod status;
 mod submit;
+mod tail;
+mod top;
+mod topic_name;
+mod topics;
 mod try_url;
 mod urls;
 
@@ -32,8 +42,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::CommandFactory;
 
-use crate::config::{Config, ConfigError, load};
-use crate::telemetry::logs;
+use crate::config::{Config, ConfigError, Flags, Loaded, load};
+use crate::telemetry::{self, logs};
 use args::{Cli, Command, FetchFlags, Global};
 
 /// How a command ended.
@@ -83,11 +93,13 @@ pub fn run(cli: Cli) -> Result<Exit> {
         print!("{}", String::from_utf8_lossy(&script));
         return Ok(Exit::Done);
     }
-    let config = configure(&global)?;
+    let Loaded { config, pipelines } = configure(&global)?;
     // A person who watches a run sees each outcome anyway; a service logs it.
     let watched = !matches!(&command, Command::Run(r) if r.urls.is_none());
     let filter = match &global.log {
         Some(filter) => filter.clone(),
+        // It says itself what is wrong; a log line would land in the middle of its screen.
+        None if matches!(&command, Command::Top(a) if top::is_live(a)) => "off".into(),
         None if watched && config.log == crate::config::Log::default() => "error".into(),
         None => config.log.filter.clone(),
     };
@@ -103,8 +115,14 @@ pub fn run(cli: Cli) -> Result<Exit> {
             Command::Search(a) => search::run(a, config).await,
             Command::Explain(a) => explain::run(a, config).await,
             Command::Status(a) => status::run(a, config).await,
+            Command::Top(a) => top::run(a, config).await,
+            Command::Tail(a) => tail::run(a, config).await,
+            Command::Produce(a) => produce::run(a, config).await,
+            Command::Relay(a) => relay::run(a, config).await,
             Command::Dlq(a) => dlq::run(a, config).await,
-            Command::Config(a) => config::run(a, &config),
+            Command::Topics(a) => topics::run(a, config).await,
+            Command::Index(a) => index::run(a, config).await,
+            Command::Config(a) => config::run(a, &config, &pipelines),
             Command::Extract(a) => extract::run(a, config).await,
             Command::Completions(_) => Ok(Exit::Done),
         }
@@ -114,14 +132,21 @@ pub fn run(cli: Cli) -> Result<Exit> {
     exit
 }
 
-fn configure(global: &Global) -> Result<Config> {
-    // TIDEMILL_CONFIG names the file; it is no setting in it.
-    let env = std::env::vars().filter(|(k, _)| k != "TIDEMILL_CONFIG");
-    let mut config = load(global.config.as_deref(), env)?;
-    if let Some(data) = &global.data {
-        config.data.clone_from(data);
+/// The configuration in force. An empty name, as an unset variable of a container leaves it, picks no pipeline.
+fn configure(global: &Global) -> Result<Loaded> {
+    let pipeline = global.pipeline.as_deref().filter(|name| !name.is_empty());
+    let flags = Flags {
+        file: global.config.as_deref(),
+        pipeline,
+        data: global.data.as_deref(),
+        brokers: global.brokers.as_deref(),
+        opensearch: global.opensearch.as_deref(),
+    };
+    let loaded = load(flags, std::env::vars())?;
+    if let Some(name) = pipeline {
+        telemetry::label_pipeline(name);
     }
-    Ok(config)
+    Ok(loaded)
 }
 
 impl FetchFlags {

@@ -57,9 +57,9 @@ impl Report {
             "{} of {} URLs finished: {} indexed, {} dropped, {} in the dead letters; {} ({:.1} URLs/s)",
             self.progress.finished,
             self.submitted,
-            indexed(&self.progress),
+            self.progress.indexed(),
             self.progress.count(OutcomeKind::Dropped),
-            dead(&self.progress),
+            self.progress.dead_letters(),
             format::duration(Duration::from_secs_f64(self.seconds)),
             self.progress.finished as f64 / self.seconds.max(0.001),
         );
@@ -69,16 +69,6 @@ impl Report {
 /// The outcome as reports name it: done by the index stage is indexed.
 pub fn outcome_name(outcome: OutcomeKind, stage: &str) -> &'static str {
     if outcome == OutcomeKind::Done && stage == "index" { "indexed" } else { outcome.as_str() }
-}
-
-/// Documents that reached the index.
-pub fn indexed(p: &Progress) -> u64 {
-    p.by_outcome.iter().filter(|(s, _)| s.stage == "index" && s.outcome == OutcomeKind::Done).map(|(_, n)| n).sum()
-}
-
-/// Dead letters that were not replayed.
-pub fn dead(p: &Progress) -> u64 {
-    p.count(OutcomeKind::DeadLettered).saturating_sub(p.count(OutcomeKind::Replayed))
 }
 
 fn flat<S: Serializer>(p: &Progress, s: S) -> Result<S::Ok, S::Error> {
@@ -108,8 +98,8 @@ pub fn summary(p: &Progress) -> Value {
         })
         .collect();
     json!({
-        "finished": p.finished, "indexed": indexed(p), "dropped": p.count(OutcomeKind::Dropped),
-        "dead_letters": dead(p), "outcomes": outcomes, "times": times,
+        "finished": p.finished, "indexed": p.indexed(), "dropped": p.count(OutcomeKind::Dropped),
+        "dead_letters": p.dead_letters(), "outcomes": outcomes, "times": times,
     })
 }
 

@@ -11,16 +11,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::args::Run as Args;
-use super::report::{Report, dead, indexed, outcome_name};
+use super::report::{Report, outcome_name};
 use super::{Exit, UsageError, format, urls};
 use crate::config::Config;
 use crate::jobs::{self, Lane, NewJob, Progress, Tracker, submit};
 use crate::pipeline::Pipeline;
 use crate::record::{OutcomeKind, StatusEvent, codec};
 use crate::server;
-use crate::topology::{Ladder, STATUS, StageName};
-use crate::transport::TransportError;
+use crate::topology::{Ladder, Names, STATUS, StageName};
 use crate::transport::tail::{From, Tail};
+use crate::transport::{Transport, TransportError};
 
 /// Where /metrics answers while the pipeline stays up.
 const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
@@ -71,21 +71,22 @@ async fn stay(args: Args, config: Config, stages: &[StageName], listen: Option<s
         pipeline.also_write(file, file.exists())?;
     }
     let stop = stop_on_signal();
-    serve(&pipeline, listen, &stop).await?;
+    serve(&pipeline.transport, &pipeline.names, listen, &stop).await?;
     pipeline.run(stages, ladder, stop).await?;
     Ok(Exit::Done)
 }
 
-async fn serve(pipeline: &Pipeline, listen: Option<std::net::SocketAddr>, stop: &CancellationToken) -> Result<()> {
+/// Answers over HTTP until `stop`, if an address is given.
+pub async fn serve(
+    transport: &Arc<dyn Transport>,
+    names: &Names,
+    listen: Option<std::net::SocketAddr>,
+    stop: &CancellationToken,
+) -> Result<()> {
     if let Some(address) = listen {
         let (listener, bound) = server::bind(address).await.map_err(anyhow::Error::msg)?;
         tracing::info!(%bound, "answering /metrics, /health and /ready");
-        tokio::spawn(server::serve(
-            listener,
-            Arc::clone(&pipeline.transport),
-            pipeline.names.clone(),
-            stop.child_token(),
-        ));
+        tokio::spawn(server::serve(listener, Arc::clone(transport), names.clone(), stop.child_token()));
     }
     Ok(())
 }
@@ -105,7 +106,8 @@ pub fn stop_on_signal() -> CancellationToken {
     stop
 }
 
-async fn signal() {
+/// Waits for SIGINT or SIGTERM.
+pub async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
         Ok(mut terminate) => {
@@ -139,7 +141,7 @@ impl Ran {
     pub fn exit(&self) -> Exit {
         if self.interrupted {
             Exit::Failed
-        } else if dead(&self.report.progress) > 0 {
+        } else if self.report.progress.dead_letters() > 0 {
             Exit::DeadLetters
         } else {
             Exit::Done
@@ -161,7 +163,7 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let total = urls.len() as u64;
     let stop = stop_on_signal();
     let done = CancellationToken::new();
-    serve(&pipeline, options.listen, &done).await?;
+    serve(&pipeline.transport, &pipeline.names, options.listen, &done).await?;
 
     let pipeline = Arc::new(pipeline);
     let (transport, names) = (Arc::clone(&pipeline.transport), pipeline.names.clone());
@@ -319,9 +321,9 @@ impl Watch {
         self.bar.set_position(p.finished);
         let text = format!(
             "{rate:.0} URLs/s  {} indexed, {} dropped, {} dead",
-            indexed(p),
+            p.indexed(),
             p.count(OutcomeKind::Dropped),
-            dead(p)
+            p.dead_letters()
         );
         if !self.terminal && self.said.elapsed() >= SAY_EVERY {
             self.said = Instant::now();

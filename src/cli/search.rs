@@ -6,11 +6,11 @@ use super::args::Search as Args;
 use super::{Exit, UsageError, format};
 use crate::config::Config;
 use crate::pipeline::open_index;
-use crate::sink::{Hits, Query, Search};
+use crate::sink::{Hits, Query};
 
 /// Prints hits with highlighted snippets.
 pub async fn run(args: Args, config: Config) -> Result<Exit> {
-    if !config.index_file().exists() {
+    if !config.opensearch.is_set() && !config.index_file().exists() {
         let there = config.index_file();
         return Err(UsageError(format!(
             "there is no index at {}; run something first, or name its folder with --data",

@@ -20,10 +20,12 @@ pub async fn run(args: Try, mut config: Config) -> Result<Exit> {
     args.fetch.apply(&mut config);
     let scratch = tempfile::tempdir()?;
     config.data = scratch.path().to_owned();
+    // Nothing is encoded, so there is nothing to register.
+    config.registry = crate::config::Registry::default();
     let pipeline = Pipeline::open(config).await?;
     let (fetch, extract, enrich) = (pipeline.fetch()?, pipeline.extract()?, pipeline.enrich());
     let meta = Meta::read(&Headers::default(), "try", 0, 0, now_ms());
-    let ctx = Ctx { meta };
+    let ctx = Ctx::unplaced(meta);
     let mut queue = VecDeque::from([Record::UrlTask(Box::new(UrlTask::new(args.url)))]);
     let mut steps = vec![];
     let mut good = false;
@@ -85,6 +87,7 @@ fn said(outcome: Outcome) -> (Value, Vec<Record>) {
             (json!({"emit": shown}), records)
         }
         Outcome::Done => (json!("done"), vec![]),
+        Outcome::Move { .. } => (json!("moved"), vec![]),
         Outcome::Drop { reason, message } => (json!({"drop": reason.as_str(), "message": message}), vec![]),
         Outcome::Retry { class, message, .. } => (json!({"retry": class.as_str(), "message": message}), vec![]),
         Outcome::Park { until, message, .. } => {

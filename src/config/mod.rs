@@ -1,9 +1,13 @@
-//! What can be set: a TOML file, then `TIDEMILL_*` in the environment, then flags. Plain data; unknown keys are errors.
+//! What can be set: a TOML file, then the table of the pipeline that is picked, then `TIDEMILL_*` in the environment, then
+//! flags. Plain data; unknown keys are errors.
 //!
 //! `TIDEMILL_FETCH__DELAY=2s` sets `fetch.delay`: two underscores stand for the dot. `tidemill config show` prints what
 //! is in force.
 
+mod kafka;
 mod load;
+mod opensearch;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +16,15 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::telemetry::logs::Format;
 use crate::topology::{Ladder, StageName};
 
-pub use load::{ConfigError, load};
+pub use kafka::{GroupProtocol, Kafka, Settings};
+pub use load::{ConfigError, Flags, Loaded, load};
+pub use opensearch::OpenSearch;
+pub use secret::Secret;
 
 /// Everything. The default is what runs without a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,11 +37,14 @@ pub struct Config {
     /// Where /metrics, /health and /ready answer; empty for nowhere.
     pub listen: Option<SocketAddr>,
     pub log: Log,
+    pub kafka: Kafka,
+    pub opensearch: OpenSearch,
     pub engine: Engine,
     pub fetch: Fetch,
     pub extract: Extract,
     pub blob: Blob,
     pub store: Store,
+    pub registry: Registry,
 }
 
 /// Logs, on stderr.
@@ -53,19 +63,23 @@ pub struct Log {
 pub struct Engine {
     /// quick (2, 4, 8 s), standard (10 s, 1 m, 10 m, 1 h) or patient (1, 2, 4, 8 m).
     pub ladder: Ladder,
-    /// Records a stage admits before they are committed, by stage.
+    /// Records a stage admits before they are committed, by stage; a stage that is not named keeps its default.
+    #[serde(deserialize_with = "in_flight")]
     pub in_flight: BTreeMap<StageName, usize>,
     /// Bytes of these records a stage may hold.
     pub in_flight_bytes: ByteSize,
     /// Longest time of a record in a handler.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub deadline: Duration,
-    /// Shortest time between two commits of a stage.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub commit_interval: Duration,
+    /// Shortest time between two commits of a stage; not set: 20 ms on the embedded log, 100 ms on Kafka.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional")]
+    pub commit_interval: Option<Duration>,
     /// How long a stop waits for what is running.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub grace: Duration,
+    /// Time between two looks at what waits, for the metrics; 100 ms at least.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub lag_interval: Duration,
 }
 
 /// Fetching.
@@ -141,6 +155,45 @@ pub struct Store {
     pub keep: Duration,
 }
 
+/// The schema registry that gives the topics' values their ids (Confluent wire format).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registry {
+    /// Root of its Confluent API; empty for none: then values are in Avro single-object encoding. Apicurio's is
+    /// `http://HOST:8080/apis/ccompat/v7`.
+    #[serde(deserialize_with = "http_url")]
+    pub url: String,
+    /// `user:password`; empty for none.
+    pub basic_auth: Secret,
+    /// Longest time of one request.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub timeout: Duration,
+    /// How long a start waits for a registry that is away.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub wait: Duration,
+    /// Registers the schemas at start; else they must be there.
+    pub auto_register: bool,
+}
+
+/// An http or https URL that holds no secret, or nothing.
+fn http_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let good = text.is_empty()
+        || url::Url::parse(&text).is_ok_and(|u| {
+            matches!(u.scheme(), "http" | "https") && u.has_host() && u.username().is_empty() && u.password().is_none()
+        });
+    if good {
+        return Ok(text);
+    }
+    Err(serde::de::Error::custom("not an http or https URL (user and password go into basic_auth)"))
+}
+
+fn in_flight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<StageName, usize>, D::Error> {
+    let mut all = Engine::default().in_flight;
+    all.extend(BTreeMap::<StageName, usize>::deserialize(deserializer)?);
+    Ok(all)
+}
+
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -152,11 +205,14 @@ impl Default for Config {
             prefix: "tidemill.".into(),
             listen: None,
             log: Log::default(),
+            kafka: Kafka::default(),
+            opensearch: OpenSearch::default(),
             engine: Engine::default(),
             fetch: Fetch::default(),
             extract: Extract::default(),
             blob: Blob::default(),
             store: Store::default(),
+            registry: Registry::default(),
         }
     }
 }
@@ -175,8 +231,9 @@ impl Default for Engine {
             in_flight: [(S::Fetch, 256), (S::Extract, 32), (S::Enrich, 64), (S::Index, 256)].into(),
             in_flight_bytes: ByteSize::mib(32),
             deadline: secs(120),
-            commit_interval: Duration::from_millis(20),
+            commit_interval: None,
             grace: secs(20),
+            lag_interval: secs(5),
         }
     }
 }
@@ -220,6 +277,18 @@ impl Default for Store {
     }
 }
 
+impl Default for Registry {
+    fn default() -> Self {
+        Registry {
+            url: String::new(),
+            basic_auth: Secret::default(),
+            timeout: secs(5),
+            wait: secs(30),
+            auto_register: true,
+        }
+    }
+}
+
 impl Extract {
     /// Threads that parse.
     pub fn threads(&self) -> usize {
@@ -238,6 +307,26 @@ impl Config {
         self.engine.in_flight.get(&stage).copied().unwrap_or(64).max(1)
     }
 
+    /// Longest time of a record in a stage's handler. Where documents go to OpenSearch, the longest it may take to say that
+    /// it cannot now is longer than any other stage's work.
+    pub fn deadline(&self, stage: StageName) -> Duration {
+        let usual = self.engine.deadline;
+        let index = self.opensearch.timeout + self.opensearch.patience + secs(10);
+        if stage == StageName::Index && self.opensearch.is_set() { usual.max(index) } else { usual }
+    }
+
+    /// Shortest time between two commits of a stage. A transaction on Kafka costs several round trips and a marker in
+    /// each partition it wrote to; on the embedded log it is one write.
+    pub fn commit_interval(&self) -> Duration {
+        let usual = if self.kafka.brokers.is_empty() { 20 } else { 100 };
+        self.engine.commit_interval.unwrap_or(Duration::from_millis(usual))
+    }
+
+    /// Time between two looks at what waits.
+    pub fn lag_interval(&self) -> Duration {
+        self.engine.lag_interval.max(Duration::from_millis(100))
+    }
+
     /// The log's file.
     pub fn log_file(&self) -> PathBuf {
         self.data.join("log.db")
@@ -251,6 +340,11 @@ impl Config {
     /// The index's file.
     pub fn index_file(&self) -> PathBuf {
         self.data.join("index.db")
+    }
+
+    /// The folder of the schema registry's ids.
+    pub fn schema_dir(&self) -> PathBuf {
+        self.data.join("schemas")
     }
 
     /// The folder of blobs.

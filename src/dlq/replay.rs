@@ -114,7 +114,7 @@ fn put_back(letter: &Letter, names: &Names, markers: &Arc<str>, run: &str) -> Re
         topic: names.full(topology::STATUS).into(),
         partition: None,
         key: Some(Bytes::from(event.task.clone())),
-        value: codec::encode(&event)?,
+        value: codec::encode(&event, names.ids())?,
         headers: Headers::default(),
     };
     Ok([back, marker, event])

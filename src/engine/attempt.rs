@@ -1,6 +1,7 @@
 //! One record in its handler: decode, expiry, deadline, panic. Whatever happens, an outcome comes out.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,8 @@ use futures::FutureExt;
 
 use super::stage::{Ctx, Outcome, Stage};
 use crate::record::headers::URL;
-use crate::record::{FailureClass, Headers, now_ms};
+use crate::record::{FailureClass, Headers, codec, now_ms};
+use crate::registry::{Registry, Unlearned};
 
 /// What came of an attempt.
 #[derive(Debug)]
@@ -24,6 +26,31 @@ pub struct Attempted {
 pub trait Handler: Send + Sync + 'static {
     /// Decodes and handles one record.
     async fn attempt(&self, value: &[u8], headers: &Headers, ctx: &Ctx, deadline: Duration) -> Attempted;
+}
+
+/// A handler behind a schema registry: what a record's schema id means is learned before the record is decoded.
+pub struct Learning {
+    /// The stage.
+    pub inner: Arc<dyn Handler>,
+    /// The registry.
+    pub registry: Arc<Registry>,
+}
+
+#[async_trait]
+impl Handler for Learning {
+    async fn attempt(&self, value: &[u8], headers: &Headers, ctx: &Ctx, deadline: Duration) -> Attempted {
+        let outcome = match codec::unknown_id(value) {
+            None => return self.inner.attempt(value, headers, ctx, deadline).await,
+            Some(id) => match self.registry.learn(id).await {
+                Ok(()) => return self.inner.attempt(value, headers, ctx, deadline).await,
+                Err(e @ Unlearned::Away(..)) => Outcome::unavailable(e.to_string()),
+                Err(Unlearned::Never(why)) => {
+                    Outcome::DeadLetter { class: FailureClass::Decode, message: why.to_string() }
+                }
+            },
+        };
+        Attempted { url: headers.str(URL).unwrap_or_default().to_owned(), outcome }
+    }
 }
 
 #[async_trait]

@@ -7,7 +7,9 @@
 //! | [`offset_map`] | that window as a short string, for commit metadata (pure) |
 //! | [`route`] | an outcome as records: where it goes next, which headers it gets (pure) |
 //! | [`schedule`] | which input is admitted next, and when a waiting record is due (pure) |
+//! | [`work`] | what a runner does with a record; a stage's work |
 //! | [`attempt`] | one record in its handler: decode, deadline, panic |
+//! | [`standing`] | how a runner stands, for whoever measures it |
 //! | [`runner`] | the loop: poll, admit, run, collect, commit |
 
 pub mod attempt;
@@ -16,7 +18,11 @@ pub mod route;
 pub mod runner;
 pub mod schedule;
 pub mod stage;
+pub mod standing;
+mod steps;
 pub mod window;
+pub mod work;
 
 pub use runner::{Limits, Runner};
 pub use stage::{Ctx, Outcome, Stage};
+pub use work::{StageWork, Work};

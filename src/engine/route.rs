@@ -14,18 +14,23 @@ use crate::record::{FailureClass, Kind, OutcomeKind, StatusEvent, codec};
 use crate::topology::{self, Names, StageDef};
 use crate::transport::{Incoming, Outgoing};
 
+/// Class of the status event of a record that goes to another partition.
+pub const MOVED: &str = "moved";
+
 /// What the engine needs to know to route a stage's outcomes.
 #[derive(Debug, Clone)]
 pub struct Router {
     /// The stage's row.
     pub def: &'static StageDef,
-    /// Prefix.
+    /// Prefix, and the framing that is written.
     pub names: Names,
     /// Delay of each retry topic, shortest first, at most [`topology::TIERS`] (see [`topology::Ladder::delays`]).
     pub delays: &'static [Duration],
     /// Full name of the topic of each kind it emits, and of the status topic: asked for with every record.
     outputs: Vec<(Kind, Arc<str>)>,
     status: Arc<str>,
+    /// Largest record of each topic it emits to, in bytes.
+    largest: Vec<(Arc<str>, usize)>,
 }
 
 /// A handled record: what is written in the transaction that completes it.
@@ -53,7 +58,10 @@ impl Router {
     pub fn new(def: &'static StageDef, names: Names, delays: &'static [Duration]) -> Router {
         let outputs = def.outputs.iter().map(|(kind, topic)| (*kind, names.full(topic).into())).collect();
         let status = names.full(topology::STATUS).into();
-        Router { def, names, delays, outputs, status }
+        let emits = |name: &str| def.outputs.iter().any(|(_, topic)| *topic == name);
+        let all = topology::topics().into_iter().filter(|t| emits(&t.name));
+        let largest = all.map(|t| (names.full(&t.name).into(), t.max_message_bytes as usize)).collect();
+        Router { def, names, delays, outputs, status, largest }
     }
 
     /// A record whose due time has not come although its tier's delay is over: moved on without a word to the stage.
@@ -64,15 +72,29 @@ impl Router {
     /// Turns an outcome into records. Encoding can fail (a record over its schema): that is a dead letter of class
     /// `schema`.
     pub fn route(&self, record: &Incoming, meta: &Meta, url: &str, outcome: Outcome, timing: Timing) -> Routed {
-        match self.try_route(record, meta, url, outcome, timing) {
+        let routed = self.try_route(record, meta, url, outcome, timing);
+        match routed.map_err(|e| (FailureClass::Schema, e.to_string())).and_then(|r| self.fits(r)) {
             Ok(routed) => routed,
-            Err(e) => {
-                let letter = Outcome::DeadLetter { class: FailureClass::Schema, message: e.to_string() };
+            Err((class, e)) => {
+                let letter = Outcome::DeadLetter { class, message: e.clone() };
                 // A letter holds the original bytes and a status event of plain strings: neither can fail to encode.
                 self.try_route(record, meta, url, letter, timing).unwrap_or_else(|_| Routed {
-                    outputs: vec![self.letter(record, meta, FailureClass::Schema, &e.to_string(), timing.now)],
+                    outputs: vec![self.letter(record, meta, class, &e, timing.now)],
                     status: self.event(meta, url, OutcomeKind::DeadLettered, timing),
                 })
+            }
+        }
+    }
+
+    /// A record that its topic does not take would have its whole transaction refused, again and again.
+    fn fits(&self, routed: Routed) -> Result<Routed, (FailureClass, String)> {
+        let limit = |o: &Outgoing| self.largest.iter().find(|(topic, _)| *topic == o.topic).map(|(_, limit)| *limit);
+        match routed.outputs.iter().find(|o| limit(o).is_some_and(|limit| o.size() > limit)) {
+            None => Ok(routed),
+            Some(o) => {
+                let (size, most) = (o.size(), limit(o).unwrap_or_default());
+                let what = format!("its record for {} has {size} bytes, more than the {most} the topic takes", o.topic);
+                Err((FailureClass::TooLarge, what))
             }
         }
     }
@@ -101,7 +123,7 @@ impl Router {
                         topic: Arc::clone(&topic.1),
                         partition: None,
                         key: Some(r.key()),
-                        value: r.encode()?,
+                        value: r.encode(self.names.ids())?,
                         headers: meta.child_headers(r.url()),
                     });
                 }
@@ -117,6 +139,20 @@ impl Router {
                 status.message = Some(message);
                 status.until = Some(until);
                 outputs.push(self.to_tier(record, until, now, meta.attempt, reserved.then_some(until)));
+            }
+            Outcome::Move { key } => {
+                status.outcome = OutcomeKind::Parked;
+                status.attempt = i32::try_from(meta.attempt).unwrap_or(i32::MAX);
+                status.class = Some(MOVED.to_owned());
+                status.message =
+                    Some(format!("its key is {}: it goes to the owner of that", String::from_utf8_lossy(&key)));
+                status.until = Some(now);
+                let mut out = self.same(record, self.names.bare(&record.at.topic));
+                out.partition = None;
+                out.key = Some(key);
+                out.headers.set(headers::MOVED, "1");
+                self.identify(record, &mut out);
+                outputs.push(out);
             }
             Outcome::Retry { class, message, after } => {
                 status.class = Some(class.to_string());
@@ -145,7 +181,7 @@ impl Router {
             topic: Arc::clone(&self.status),
             partition: None,
             key: Some(Bytes::from(status.task.clone())),
-            value: codec::encode(&status)?,
+            value: codec::encode(&status, self.names.ids())?,
             headers: headers::Headers::default(),
         });
         Ok(Routed { outputs, status })
@@ -277,6 +313,7 @@ mod tests {
                 after: s.map(Duration::from_secs)
             }),
             Just(Outcome::DeadLetter { class: FailureClass::Parse, message: "bad".into() }),
+            Just(Outcome::Move { key: "x".into() }),
         ]
     }
 
@@ -290,6 +327,15 @@ mod tests {
             let (status, rest) = routed.outputs.split_last().unwrap();
             prop_assert_eq!(&*status.topic, "t.status");
             prop_assert_eq!(&codec::decode::<StatusEvent>(&status.value).unwrap(), &routed.status);
+            if let Outcome::Move { key } = &outcome {
+                // Back to its topic, under its key, with its name; where the key belongs is for the transport to say.
+                prop_assert_eq!((rest.len(), &*rest[0].topic, rest[0].partition), (1, "t.urls", None));
+                prop_assert_eq!((&rest[0].key, &rest[0].value), (&Some(key.clone()), &rec.value));
+                prop_assert_eq!(rest[0].headers.str(headers::TASK), Some("t.urls-7-3"));
+                prop_assert_eq!(rest[0].headers.get(headers::ATTEMPT), rec.headers.get(headers::ATTEMPT));
+                prop_assert_eq!(routed.status.outcome, OutcomeKind::Parked);
+                return Ok(());
+            }
             let moved: Vec<_> = rest.iter().filter(|o| o.topic.contains(".retry.") || o.topic.ends_with(".dlq")).collect();
             for m in &moved {
                 prop_assert_eq!((&m.key, &m.value, m.partition), (&rec.key, &rec.value, Some(7)));
@@ -299,7 +345,7 @@ mod tests {
             let expect = match (&outcome, attempt) {
                 (Outcome::Retry { .. }, 3..) => OutcomeKind::DeadLettered,
                 (Outcome::Retry { .. }, _) => OutcomeKind::Retried,
-                (Outcome::Park { .. }, _) => OutcomeKind::Parked,
+                (Outcome::Park { .. } | Outcome::Move { .. }, _) => OutcomeKind::Parked,
                 (Outcome::DeadLetter { .. }, _) => OutcomeKind::DeadLettered,
                 (Outcome::Drop { .. }, _) => OutcomeKind::Dropped,
                 (Outcome::Emit(_), _) => OutcomeKind::Emitted,
@@ -328,6 +374,16 @@ mod tests {
         assert_eq!(retry(1, None), ("t.fetch.retry.2".into(), Some(NOW + 60_000)));
         assert_eq!(retry(0, Some(Duration::from_secs(700))), ("t.fetch.retry.3".into(), Some(NOW + 700_000)));
         assert_eq!(retry(4, None).0, "t.fetch.dlq");
+    }
+
+    #[test]
+    fn a_record_larger_than_its_topic_takes_is_a_dead_letter() {
+        let r = router(Ladder::Quick);
+        let mut task = UrlTask::new("http://x/");
+        task.attrs.insert("k".into(), "v".repeat(1 << 20));
+        let routed = route(&r, &record(0), Outcome::Emit(vec![Record::UrlTask(Box::new(task))]));
+        assert_eq!(routed.outputs[0].headers.str(crate::record::letter::CLASS), Some("too-large"));
+        assert!(routed.status.message.as_deref().is_some_and(|m| m.contains("t.urls")), "{:?}", routed.status);
     }
 
     #[test]

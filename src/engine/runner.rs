@@ -4,33 +4,36 @@
 //! poll     member.next() hands out records; each joins its partition's backlog, whose reading is paused meanwhile
 //! admit    a lane is picked by weight, the head of one of its partitions is taken note of in the window; one that is
 //!          not due puts its partition to sleep
-//! run      a task of its own: decode, deadline, panic, the stage, and the outcome turned into records
+//! run      a task of its own: the [`Work`] turns the record into what is to be written. While many are admitted at once,
+//!          their first steps are made together, and only what is not done by then gets a task
 //! collect  the window marks the offset complete; the outputs wait for the next commit
-//! commit   outputs and progress (base and map) in one transaction; one at a time, the next when its outcome is known
+//! commit   outputs and progress (base and map) in one transaction. As many may be under way as the transport takes;
+//!          after one that wrote nothing, none is sent until all outcomes are known: a later one's progress counts on it
 //! ```
 //!
 //! One task owns all of this, so there is no lock. What is admitted counts as in flight until it is committed. A result
 //! whose assignment is over (another epoch) is dropped: its record belongs to somebody else.
 
-use std::collections::{HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fail::fail_point;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::attempt::{Attempted, Handler};
-use super::route::{Router, Timing};
 use super::schedule::{Lanes, wake};
-use super::stage::{Ctx, Outcome};
+use super::standing::{self, Publisher, Standings};
+use super::steps::{self, Going, Ran, Steps};
 use super::window::{Admit, Window};
-use crate::record::{FailureClass, Meta, now_ms};
-use crate::telemetry::StageMetrics;
+use super::work::{Task, Work};
+use crate::record::{Meta, now_ms};
+use crate::telemetry::{Rebalance, StageMetrics};
 use crate::transport::{
     Assignment, Batch, Committed, Event, Incoming, Member, Outgoing, Progress, Result, TopicPartition, Transport,
     TransportError,
@@ -43,8 +46,6 @@ pub struct Limits {
     pub in_flight: usize,
     /// Their bytes, input and output.
     pub in_flight_bytes: usize,
-    /// Longest time in the handler.
-    pub deadline: Duration,
     /// Shortest time between two commits; longer makes fewer and larger transactions.
     pub commit_interval: Duration,
     /// How long a stop waits for what is running.
@@ -56,40 +57,49 @@ const BACKOFF: Duration = Duration::from_millis(500);
 /// Longest sleep of the loop; a safety net, not a clock.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Runs one stage on one transport.
+/// Runs one work on one transport.
 pub struct Runner {
-    /// The stage.
-    pub handler: Arc<dyn Handler>,
-    /// Where its outcomes go.
-    pub router: Router,
+    /// What is done with each record.
+    pub work: Arc<dyn Work>,
     /// Bounds.
     pub limits: Limits,
     /// Counters.
     pub metrics: StageMetrics,
+    /// What time it is, Unix ms: [`now_ms`], or a simulation's clock.
+    pub clock: fn() -> i64,
+    /// How its partitions stand while it runs; nothing is told while nobody subscribes.
+    pub standings: watch::Sender<Standings>,
 }
 
 impl Runner {
-    /// Joins the stage's group and works until `stop`; what is finished by then is committed.
+    /// With the usual clock, and metrics under the work's name.
+    pub fn new(work: Arc<dyn Work>, limits: Limits) -> Runner {
+        let metrics = StageMetrics::new(work.name());
+        Runner { metrics, work, limits, clock: now_ms, standings: standing::channel() }
+    }
+
+    /// Joins the work's group and works until `stop`; what is finished by then is committed.
     pub async fn run(self, transport: &dyn Transport, stop: CancellationToken) -> Result<()> {
-        let subscribed = self.router.def.subscribed();
-        let topics: Vec<String> = subscribed.iter().map(|(t, _)| self.router.names.full(t)).collect();
-        let group = self.router.names.full(self.router.def.name.as_str());
-        let member = transport.join(&group, &topics).await?;
-        let lanes = Lanes::new(subscribed.iter().map(|(_, weight)| *weight));
-        let ready = vec![VecDeque::new(); topics.len()];
-        let mut work = Work {
+        let inputs = self.work.inputs();
+        let topics: Vec<String> = inputs.iter().map(|i| i.topic.clone()).collect();
+        let member = transport.join(&self.work.group(), &topics).await?;
+        let mut work = Running {
             lane_of: topics.into_iter().enumerate().map(|(lane, t)| (t, lane)).collect(),
+            lanes: Lanes::new(inputs.iter().map(|i| i.weight)),
+            ready: vec![VecDeque::new(); inputs.len()],
+            delays: inputs.iter().map(|i| i.delay).collect(),
+            standings: Publisher::new(self.standings.clone()),
             runner: Arc::new(self),
             member,
-            lanes,
-            ready,
             partitions: vec![],
-            slots: HashMap::new(),
+            slots: BTreeMap::new(),
+            starting: vec![],
             tasks: JoinSet::new(),
             in_flight: 0,
             in_flight_bytes: 0,
             finished: vec![],
-            committing: None,
+            committing: VecDeque::new(),
+            draining: false,
             commit_after: Instant::now(),
             poll_after: None,
         };
@@ -103,6 +113,8 @@ impl Runner {
 struct Partition {
     at: TopicPartition,
     lane: usize,
+    /// How many its topic has.
+    of: u32,
     /// None while it is not ours.
     epoch: Option<i64>,
     window: Window,
@@ -112,8 +124,19 @@ struct Partition {
     queued: bool,
     /// Its head sleeps until then, Unix ms.
     wake: Option<i64>,
+    /// Below it the log has no more than the backlog.
+    passed: i64,
     /// There is progress to commit.
     dirty: bool,
+}
+
+impl Partition {
+    /// Once the backlog is admitted, what was passed is behind it, and is committed, so that nobody's lag counts it.
+    fn catch_up(&mut self) {
+        if self.backlog.is_empty() && self.epoch.is_some() && self.window.pass(self.passed) {
+            self.dirty = true;
+        }
+    }
 }
 
 /// A record whose outcome is known and not yet committed.
@@ -126,15 +149,6 @@ struct Finished {
     bytes: usize,
 }
 
-/// What a task brings back.
-struct Ran {
-    slot: usize,
-    epoch: i64,
-    offset: i64,
-    outputs: Vec<Outgoing>,
-    input_bytes: usize,
-}
-
 /// A commit under way.
 struct Committing {
     outcome: BoxFuture<'static, Committed>,
@@ -144,37 +158,46 @@ struct Committing {
     started: Instant,
 }
 
-struct Work {
+struct Running {
     runner: Arc<Runner>,
     member: Box<dyn Member>,
     lane_of: HashMap<String, usize>,
     lanes: Lanes,
     /// Per lane: slots whose head may be admitted.
     ready: Vec<VecDeque<usize>>,
+    /// Per lane: how long its records wait, if it is a retry topic.
+    delays: Vec<Option<Duration>>,
     partitions: Vec<Partition>,
-    slots: HashMap<TopicPartition, usize>,
-    tasks: JoinSet<Ran>,
+    slots: BTreeMap<TopicPartition, usize>,
+    /// Admitted, to be started.
+    starting: Vec<Going>,
+    tasks: JoinSet<Steps>,
     in_flight: usize,
     in_flight_bytes: usize,
     finished: Vec<Finished>,
-    committing: Option<Committing>,
+    /// In the order they were sent.
+    committing: VecDeque<Committing>,
+    /// One of them wrote nothing; no other is sent until all their outcomes are known.
+    draining: bool,
     commit_after: Instant,
     /// Polling failed for now.
     poll_after: Option<Instant>,
+    standings: Publisher,
 }
 
-impl Work {
+impl Running {
     async fn until(&mut self, stop: &CancellationToken) -> Result<()> {
         loop {
             self.admit();
             self.commit_if_due();
+            self.publish_if_due();
             let alarm = self.alarm();
             let poll_after = self.poll_after;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 committed = outcome(&mut self.committing) => self.committed(committed),
-                Some(ran) = self.tasks.join_next(), if !self.tasks.is_empty() => self.collect(ran),
+                Some(steps) = self.tasks.join_next(), if !self.tasks.is_empty() => self.collect(steps),
                 event = poll(&mut self.member, poll_after) => {
                     self.poll_after = None;
                     match event {
@@ -186,13 +209,14 @@ impl Work {
                         Err(fatal) => return Err(fatal),
                     }
                 }
-                () = tokio::time::sleep_until(alarm) => {}
+                () = tokio::time::sleep_until(alarm) => continue,
             }
+            self.standings.touch();
         }
     }
 
-    fn stage(&self) -> crate::topology::StageName {
-        self.runner.router.def.name
+    fn stage(&self) -> &str {
+        self.runner.work.name()
     }
 
     // ---- poll
@@ -200,12 +224,15 @@ impl Work {
     async fn on(&mut self, event: Event) {
         match event {
             Event::Records(records) => self.take(records),
+            Event::Passed { at, offset } => self.pass(&at, offset),
             Event::Assigned(assignments) => {
                 info!(stage = %self.stage(), partitions = assignments.len(), "assigned");
+                self.runner.metrics.rebalance(Rebalance::Assigned);
                 assignments.into_iter().for_each(|a| self.assign(a));
             }
             Event::Revoked { partitions, lost } => {
                 info!(stage = %self.stage(), partitions = partitions.len(), lost, "revoked");
+                self.runner.metrics.rebalance(if lost { Rebalance::Lost } else { Rebalance::Revoked });
                 if !lost {
                     self.settle().await;
                 }
@@ -230,18 +257,25 @@ impl Work {
         let partition = Partition {
             at: a.at,
             lane,
+            of: a.partitions,
             epoch: Some(a.epoch),
             window,
             backlog: VecDeque::new(),
             paused: false,
             queued: self.partitions.get(slot).is_some_and(|p| p.queued),
             wake: None,
+            passed: 0,
             dirty: false,
         };
         match self.partitions.get_mut(slot) {
             Some(p) => *p = partition,
             None => self.partitions.push(partition),
         }
+    }
+
+    /// The assignment under which a partition is ours.
+    fn epoch(&self, at: &TopicPartition) -> Option<i64> {
+        self.slots.get(at).and_then(|slot| self.partitions[*slot].epoch)
     }
 
     /// Forgets a partition: its running records' results will be dropped, its finished ones are dropped here.
@@ -272,6 +306,12 @@ impl Work {
         }
     }
 
+    fn pass(&mut self, at: &TopicPartition, offset: i64) {
+        let Some(&slot) = self.slots.get(at) else { return };
+        self.partitions[slot].passed = offset;
+        self.partitions[slot].catch_up();
+    }
+
     // ---- admit
 
     /// Puts a partition into its lane's queue if its head may be admitted.
@@ -285,7 +325,7 @@ impl Work {
     }
 
     fn admit(&mut self) {
-        let now = now_ms();
+        let now = (self.runner.clock)();
         for slot in 0..self.partitions.len() {
             if self.partitions[slot].wake.is_some_and(|w| w <= now) {
                 self.partitions[slot].wake = None;
@@ -301,10 +341,14 @@ impl Work {
             self.admit_head(slot, now);
             self.queue(slot);
             let p = &mut self.partitions[slot];
+            p.catch_up();
             if p.paused && p.backlog.is_empty() && p.epoch.is_some() {
                 p.paused = false;
                 self.member.resume(&p.at);
             }
+        }
+        for steps in steps::start(std::mem::take(&mut self.starting)) {
+            self.tasks.spawn(steps);
         }
     }
 
@@ -313,10 +357,8 @@ impl Work {
         let p = &mut self.partitions[slot];
         let (Some(epoch), Some(record)) = (p.epoch, p.backlog.pop_front()) else { return };
         let meta = Meta::read(&record.headers, &record.at.topic, record.at.partition, record.offset, record.timestamp);
-        // The retry topics are subscribed behind the inputs.
-        let tier = p.lane.checked_sub(runner.router.def.inputs.len());
-        let delay = tier.and_then(|t| runner.router.delays.get(t).copied());
-        let due = wake(delay.or(tier.map(|_| Duration::ZERO)), record.timestamp, meta.not_before);
+        let delay = self.delays[p.lane];
+        let due = wake(delay, record.timestamp, meta.not_before);
         if due > now {
             p.wake = Some(due);
             p.backlog.push_front(record);
@@ -335,22 +377,29 @@ impl Work {
         self.in_flight += 1;
         self.in_flight_bytes += bytes;
         self.runner.metrics.in_flight(self.in_flight);
-        if tier.is_some() && meta.not_before > now {
+        if delay.is_some() && meta.not_before > now {
             // Its tier's delay is over and its time has not come: on to the next wait, the stage need not know.
-            let outputs = vec![runner.router.repark(&record, &meta, now)];
+            let outputs = vec![runner.work.repark(&record, &meta, now)];
             self.finish(Ran { slot, epoch, offset: record.offset, outputs, input_bytes: bytes });
             return;
         }
-        self.tasks.spawn(async move { run(&runner, slot, epoch, record, meta, bytes).await });
+        let task = Task { record, meta, partitions: p.of };
+        let (offset, run) = (task.record.offset, Arc::clone(&runner.work).run(task));
+        self.starting.push(run.map(move |outputs| Ran { slot, epoch, offset, outputs, input_bytes: bytes }).boxed());
     }
 
     // ---- collect
 
-    fn collect(&mut self, first: std::result::Result<Ran, tokio::task::JoinError>) {
+    fn collect(&mut self, first: std::result::Result<Steps, tokio::task::JoinError>) {
         let mut next = Some(first);
-        while let Some(ran) = next {
-            match ran {
-                Ok(ran) => self.finish(ran),
+        while let Some(steps) = next {
+            match steps {
+                Ok(steps) => {
+                    steps.ran.into_iter().for_each(|ran| self.finish(ran));
+                    for going in steps.going {
+                        self.tasks.spawn(steps::whole(going));
+                    }
+                }
                 // Only an abort ends a task without a result, and only leaving aborts.
                 Err(e) => {
                     error!(stage = %self.stage(), error = %e, "a record's task was lost; it runs again after a restart")
@@ -363,7 +412,7 @@ impl Work {
     fn finish(&mut self, ran: Ran) {
         let p = &mut self.partitions[ran.slot];
         if p.epoch != Some(ran.epoch) || !p.window.complete(ran.offset) {
-            debug!(stage = %self.runner.router.def.name, partition = %p.at, offset = ran.offset, "late result of another assignment dropped");
+            debug!(stage = %self.runner.work.name(), partition = %p.at, offset = ran.offset, "late result of another assignment dropped");
             self.free(1, ran.input_bytes);
             return;
         }
@@ -389,9 +438,13 @@ impl Work {
     // ---- commit
 
     fn commit_if_due(&mut self) {
-        if self.committing.is_none() && Instant::now() >= self.commit_after && self.has_work_to_commit() {
+        if self.may_commit() && Instant::now() >= self.commit_after && self.has_work_to_commit() {
             self.commit();
         }
+    }
+
+    fn may_commit(&self) -> bool {
+        self.committing.is_empty() || !self.draining && self.committing.len() < self.member.depth()
     }
 
     fn has_work_to_commit(&self) -> bool {
@@ -413,20 +466,29 @@ impl Work {
             sent.push((f, outputs.len()));
             batch.outputs.extend(outputs);
         }
+        fail_point!("runner.commit");
         let batch = Arc::new(batch);
         let outcome = self.member.commit(Arc::clone(&batch));
         self.commit_after = Instant::now() + self.runner.limits.commit_interval;
-        self.committing = Some(Committing { outcome, batch, sent, started: Instant::now() });
+        self.committing.push_back(Committing { outcome, batch, sent, started: Instant::now() });
     }
 
     fn committed(&mut self, outcome: Committed) {
-        let Some(done) = self.committing.take() else { return };
-        self.runner.metrics.commit(done.started.elapsed(), &outcome);
+        let Some(done) = self.committing.pop_front() else { return };
+        self.runner.metrics.commit(done.started.elapsed(), outcome.as_str());
+        self.draining = (self.draining || outcome != Committed::Done) && !self.committing.is_empty();
         match outcome {
-            Committed::Done => done.sent.iter().for_each(|(f, _)| self.free(f.records, f.bytes)),
+            Committed::Done => {
+                let (records, bytes) = done.sent.iter().fold((0, 0), |(r, b), (f, _)| (r + f.records, b + f.bytes));
+                self.free(records, bytes);
+                self.runner.metrics.committed(records, bytes);
+            }
             Committed::Fenced(lost) => {
                 warn!(stage = %self.stage(), partitions = lost.len(), "these partitions belong to another member by now; their results are dropped");
-                lost.iter().for_each(|at| self.disown(at));
+                // What was lost may have been assigned anew since; that is not lost.
+                let still = |p: &&Progress| lost.contains(&p.at) && self.epoch(&p.at) == Some(p.epoch);
+                let gone: Vec<_> = done.batch.progress.iter().filter(still).map(|p| p.at.clone()).collect();
+                gone.iter().for_each(|at| self.disown(at));
                 self.take_back(done);
             }
             Committed::Aborted(why) => {
@@ -469,11 +531,11 @@ impl Work {
     async fn settle(&mut self) {
         let until = Instant::now() + self.runner.limits.grace;
         while Instant::now() < until {
-            if self.committing.is_none() {
-                if !self.has_work_to_commit() {
-                    return;
-                }
+            if self.may_commit() && self.has_work_to_commit() {
                 self.commit();
+            }
+            if self.committing.is_empty() {
+                return;
             }
             match tokio::time::timeout_at(until, outcome(&mut self.committing)).await {
                 Ok(result) => {
@@ -488,17 +550,30 @@ impl Work {
         }
     }
 
+    fn publish_if_due(&mut self) {
+        let limits = self.runner.limits;
+        let of = |used: usize, limit: usize| used as f64 / limit.max(1) as f64;
+        let share = of(self.in_flight, limits.in_flight).max(of(self.in_flight_bytes, limits.in_flight_bytes)).min(1.0);
+        if self.standings.due(share) {
+            let owned = self.partitions.iter().enumerate().filter(|(_, p)| p.epoch.is_some());
+            self.standings.publish(owned.map(|(slot, p)| {
+                let full = p.backlog.front().is_some_and(|r| !p.window.has_room(r.offset));
+                (slot, &p.at, &p.window, full)
+            }));
+        }
+    }
+
     /// When the loop must look again by itself.
     fn alarm(&self) -> Instant {
         let now = Instant::now();
         let mut alarm = now + IDLE;
-        if self.committing.is_none() && self.has_work_to_commit() {
+        if self.may_commit() && self.has_work_to_commit() {
             alarm = alarm.min(self.commit_after);
         }
         if let Some(wake) = self.partitions.iter().filter_map(|p| p.wake).min() {
-            alarm = alarm.min(now + Duration::from_millis(u64::try_from(wake - now_ms()).unwrap_or(0)));
+            alarm = alarm.min(now + Duration::from_millis(u64::try_from(wake - (self.runner.clock)()).unwrap_or(0)));
         }
-        alarm
+        self.standings.alarm().map_or(alarm, |at| alarm.min(at))
     }
 
     // ---- stop
@@ -506,19 +581,19 @@ impl Work {
     /// Finishes what is running within the grace time, commits it, leaves the group.
     async fn leave(mut self) {
         let until = Instant::now() + self.runner.limits.grace;
-        while let Ok(Some(ran)) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
-            self.collect(ran);
+        while let Ok(Some(steps)) = tokio::time::timeout_at(until, self.tasks.join_next()).await {
+            self.collect(steps);
         }
         self.tasks.abort_all();
         self.settle().await;
         self.member.leave().await;
-        info!(stage = %self.runner.router.def.name, "stopped");
+        info!(stage = %self.runner.work.name(), "stopped");
     }
 }
 
-/// The outcome of the commit under way; never, if there is none.
-async fn outcome(committing: &mut Option<Committing>) -> Committed {
-    match committing {
+/// The outcome of the oldest commit under way; never, if there is none.
+async fn outcome(committing: &mut VecDeque<Committing>) -> Committed {
+    match committing.front_mut() {
         Some(c) => (&mut c.outcome).await,
         None => std::future::pending().await,
     }
@@ -529,20 +604,4 @@ async fn poll(member: &mut Box<dyn Member>, after: Option<Instant>) -> Result<Ev
         tokio::time::sleep_until(after).await;
     }
     member.next().await
-}
-
-/// One record in a task of its own.
-async fn run(runner: &Runner, slot: usize, epoch: i64, record: Incoming, meta: Meta, input_bytes: usize) -> Ran {
-    let started = Instant::now();
-    let waited = Duration::from_millis(u64::try_from(now_ms() - record.timestamp.max(meta.not_before)).unwrap_or(0));
-    let ctx = Ctx { meta };
-    let attempt = runner.handler.attempt(&record.value, &record.headers, &ctx, runner.limits.deadline);
-    let attempted = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Attempted {
-        url: String::new(),
-        outcome: Outcome::fail(FailureClass::Panic, "decoding the record panicked"),
-    });
-    let timing = Timing { now: now_ms(), took: started.elapsed(), waited };
-    let routed = runner.router.route(&record, &ctx.meta, &attempted.url, attempted.outcome, timing);
-    runner.metrics.outcome(&routed.status, timing.took, timing.waited);
-    Ran { slot, epoch, offset: record.offset, outputs: routed.outputs, input_bytes }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::record::codec::CodecError;
 use crate::record::{DropReason, FailureClass, Meta, Record, now_ms};
 use crate::topology::StageName;
+use crate::transport::partitioner::partition;
 
 /// How long a record waits before something that was away is asked again, ms.
 const AWAY: i64 = 2_000;
@@ -41,6 +43,12 @@ pub enum Outcome {
         message: String,
         /// `until` is a slot reserved for this record (politeness); it comes back as [`Ctx::slot`].
         reserved: bool,
+    },
+    /// Not of this partition, by its key: goes to the same topic, under the key it should have, for the member that owns
+    /// it. Counts no attempt.
+    Move {
+        /// The key.
+        key: Bytes,
     },
     /// Will never work as it is.
     DeadLetter {
@@ -78,9 +86,27 @@ impl Outcome {
 pub struct Ctx {
     /// Task, job, trace, times.
     pub meta: Meta,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The partition it was read from.
+    pub partition: i32,
+    /// How many there are; 0 for a record that comes from no topic.
+    pub partitions: u32,
 }
 
 impl Ctx {
+    /// Whether the record is on the partition of this key, and under it: then this member is the only one that works on
+    /// records of the key. One that was moved is where the log put it, even if the topic has grown since.
+    pub fn is_home_of(&self, key: &[u8]) -> bool {
+        let placed = || self.meta.moved || partition(key, self.partitions) == self.partition;
+        self.partitions == 0 || self.key.as_deref() == Some(key) && placed()
+    }
+
+    /// Of a record that comes from no topic.
+    pub fn unplaced(meta: Meta) -> Ctx {
+        Ctx { meta, key: None, partition: 0, partitions: 0 }
+    }
+
     /// The politeness slot (Unix ms) this record reserved when it was parked.
     pub fn slot(&self) -> Option<i64> {
         self.meta.slot

@@ -61,12 +61,20 @@ impl Window {
         if offset <= self.restored.high && !self.restored.incomplete.remove(&offset) {
             return Admit::Done;
         }
-        // Offsets the log no longer has (compacted, expired, control records) are nobody's work.
-        while let Some(gone) = self.restored.incomplete.first().copied().filter(|o| *o < offset) {
-            self.restored.incomplete.remove(&gone);
-        }
+        // Offsets the log no longer has (compacted, expired) are nobody's work.
+        self.restored.incomplete = self.restored.incomplete.split_off(&offset);
         self.incomplete.insert(offset);
         Admit::Fresh
+    }
+
+    /// All below `offset` was admitted, or is nobody's work. False when that was known.
+    pub fn pass(&mut self, offset: i64) -> bool {
+        if offset <= self.next {
+            return false;
+        }
+        self.next = offset;
+        self.restored.incomplete = self.restored.incomplete.split_off(&offset);
+        true
     }
 
     /// The outcome of an admitted offset is known. False when it was not in progress.
@@ -84,13 +92,19 @@ impl Window {
         seen.min(self.restored.incomplete.first().copied().unwrap_or(seen))
     }
 
+    /// Base, and what is done beyond it.
+    pub fn done(&self) -> (i64, Map) {
+        let base = self.base();
+        // Between `next` and what the committed map reached nothing was read in this assignment, but it is done.
+        let high = self.high.max(self.restored.high).max(base - 1);
+        let holes = self.incomplete.union(&self.restored.incomplete).copied();
+        (base, Map { high, incomplete: holes.filter(|o| *o <= high).collect() })
+    }
+
     /// What to commit: base and the map.
     pub fn progress(&self) -> (i64, String) {
-        let base = self.base();
-        let high = self.high.max(self.restored.high);
-        let holes: BTreeSet<i64> = self.incomplete.union(&self.restored.incomplete).copied().collect();
-        // Between `next` and what the committed map reached nothing was read in this assignment, but it is done.
-        (base, offset_map::encode(base, high, holes))
+        let (base, map) = self.done();
+        (base, offset_map::encode(base, map.high, map.incomplete))
     }
 }
 
@@ -98,6 +112,21 @@ impl Window {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_passed_is_nobodys_work() {
+        let map = offset_map::encode(5, 9, [5, 8]);
+        let (mut w, _) = Window::restore(5, &map);
+        assert!(w.pass(7));
+        assert_eq!(w.done(), (7, Map { high: 9, incomplete: BTreeSet::from([8]) }), "5 is gone");
+        assert!(!w.pass(7));
+        assert_eq!(w.admit(6), Admit::Stale);
+        assert_eq!(w.admit(8), Admit::Fresh);
+        assert!(w.pass(12));
+        assert_eq!(w.progress().0, 8, "it is in progress");
+        w.complete(8);
+        assert_eq!(w.progress(), (12, String::new()));
+    }
 
     proptest! {
         /// A partition of records handled in any order, with crashes at any point where the last commit counts: every

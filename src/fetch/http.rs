@@ -92,6 +92,8 @@ impl Client {
             .timeout(config.timeout)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(16)
+            // Another crate's wish for gzip reaches every client of the process; here it would undo the limits on bombs.
+            .no_gzip()
             .no_proxy()
             .build()
             .map_err(|e| FetchError::new(FailureClass::Tls, format!("the HTTP client cannot be built: {e}")))?;

@@ -94,9 +94,13 @@ impl Fetch {
     /// Err is an outcome that ended the way early.
     async fn fetch(&self, task: UrlTask, ctx: &Ctx) -> Result<Outcome, Outcome> {
         let url = normalise(&task.url).map_err(|e| Outcome::fail(FailureClass::InvalidUrl, e.to_string()))?;
+        let host = host_key(&url);
+        if !ctx.is_home_of(host.as_bytes()) {
+            // A producer that set no key, another one, or places keys in its own way: one owner a host, so first there.
+            return Err(Outcome::Move { key: host.into() });
+        }
         self.client.check(&url).map_err(failed)?;
         self.take(&url, ctx).await?;
-        let host = host_key(&url);
         if self.config.robots {
             match self.robots.ruling(&url).await {
                 Ruling::Allowed { crawl_delay } => {

@@ -71,6 +71,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// Reads a record of the topic; one that is not a job (a foreign producer's) is nobody's.
+    pub fn read(record: &Incoming) -> Option<Job> {
+        serde_json::from_slice(&record.value).ok()
+    }
+
     /// As a record of the topic `jobs` (full name).
     fn record(&self, topic: Arc<str>) -> Outgoing {
         Outgoing {
@@ -89,7 +94,7 @@ pub async fn list(transport: &dyn Transport, names: &Names) -> Result<Vec<Job>> 
     let mut tail = Tail::new(transport, &names.full(topology::JOBS), From::Start).await?;
     let mut jobs = BTreeMap::new();
     while let Some(batch) = tail.poll(transport).await? {
-        for job in batch.iter().filter_map(read) {
+        for job in batch.iter().filter_map(Job::read) {
             jobs.insert(job.id.clone(), job);
         }
     }
@@ -107,7 +112,7 @@ pub async fn get(transport: &dyn Transport, names: &Names, id: &str) -> Result<O
     if let Some(b) = bounds.iter().find(|b| b.partition == number) {
         let mut range = Range::new(TopicPartition::new(topic, number), b.start, b.end);
         while let Some(batch) = range.next(transport).await? {
-            found = batch.iter().filter_map(read).rfind(|j| j.id == id).or(found);
+            found = batch.iter().filter_map(Job::read).rfind(|j| j.id == id).or(found);
         }
     }
     Ok(found)
@@ -130,9 +135,4 @@ pub async fn progress(transport: &dyn Transport, names: &Names, id: &str) -> Res
     }
     tracker.submitted(&job);
     Ok(tracker.take(id).map(|p| (job, p)))
-}
-
-/// A record of the topic `jobs`; one that is not a job (a foreign producer's) is nobody's.
-fn read(record: &Incoming) -> Option<Job> {
-    serde_json::from_slice(&record.value).ok()
 }

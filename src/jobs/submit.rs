@@ -88,6 +88,8 @@ pub async fn submit(
     new: &NewJob,
     urls: impl IntoIterator<Item = UrlTask>,
 ) -> Result<Submitted, JobError> {
+    // An append that a former life was killed in must be seen, or not be there, before the count is read.
+    append(transport, vec![]).await?;
     let found = get(transport, names, &new.id).await?;
     if let Some(job) = found.as_ref().filter(|j| j.source != new.source || j.lane != new.lane) {
         return Err(JobError::Exists { id: job.id.clone(), source_name: job.source.clone() });
@@ -120,7 +122,8 @@ pub async fn submit(
         while records.len() < CHUNK && bytes < CHUNK_BYTES {
             let Some(task) = urls.next() else { break };
             job.appended += 1;
-            let record = record(&lane, &job, &task).map_err(|error| JobError::Task { line: job.appended, error })?;
+            let record =
+                record(&lane, names, &job, &task).map_err(|error| JobError::Task { line: job.appended, error })?;
             bytes += record.size();
             records.push(record);
         }
@@ -131,7 +134,7 @@ pub async fn submit(
     Ok(Submitted { before, total: job.appended })
 }
 
-fn record(lane: &Arc<str>, job: &Job, task: &UrlTask) -> Result<Outgoing, CodecError> {
+fn record(lane: &Arc<str>, names: &Names, job: &Job, task: &UrlTask) -> Result<Outgoing, CodecError> {
     let id = format!("{}-{}", job.id, job.appended);
     let mut headers = Headers(vec![
         (headers::TASK.into(), Bytes::from(id.clone())),
@@ -147,7 +150,7 @@ fn record(lane: &Arc<str>, job: &Job, task: &UrlTask) -> Result<Outgoing, CodecE
         topic: Arc::clone(lane),
         partition: None,
         key: Some(Bytes::from(task.host_key())),
-        value: codec::encode(task)?,
+        value: codec::encode(task, names.ids())?,
         headers,
     })
 }

@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 
 use crate::record::codec;
 use crate::record::{OutcomeKind, StatusEvent};
+use crate::topology::StageName;
 use crate::transport::Incoming;
 
 use super::Job;
@@ -64,6 +65,18 @@ impl Progress {
     /// Events with this outcome, over all stages and classes.
     pub fn count(&self, outcome: OutcomeKind) -> u64 {
         self.by_outcome.iter().filter(|(seen, _)| seen.outcome == outcome).map(|(_, n)| n).sum()
+    }
+
+    /// Documents that reached the index.
+    pub fn indexed(&self) -> u64 {
+        let index = StageName::Index.as_str();
+        let here = |s: &Seen| s.stage == index && s.outcome == OutcomeKind::Done;
+        self.by_outcome.iter().filter(|(s, _)| here(s)).map(|(_, n)| n).sum()
+    }
+
+    /// Dead letters that were not replayed.
+    pub fn dead_letters(&self) -> u64 {
+        self.count(OutcomeKind::DeadLettered).saturating_sub(self.count(OutcomeKind::Replayed))
     }
 
     /// URLs that have begun and not finished.

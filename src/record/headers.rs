@@ -27,8 +27,11 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Unix ms after which the record is not worth handling.
 pub const EXPIRES: &str = "tidemill.expires";
 
+/// The record was moved to the partition that owns its key (`1`).
+pub const MOVED: &str = "tidemill.moved";
+
 /// Our own names: most headers have one, and need not allocate it.
-const KNOWN: [&str; 10] = [TASK, JOB, ATTEMPT, FIRST_SEEN, NOT_BEFORE, SLOT, URL, REPLAY, TRACEPARENT, EXPIRES];
+const KNOWN: [&str; 11] = [TASK, JOB, ATTEMPT, FIRST_SEEN, NOT_BEFORE, SLOT, URL, REPLAY, TRACEPARENT, EXPIRES, MOVED];
 
 /// A header's name; ours are not copied.
 pub fn name(text: &str) -> Cow<'static, str> {
@@ -92,6 +95,8 @@ pub struct Meta {
     pub slot: Option<i64>,
     /// Unix ms after which it is not worth handling.
     pub expires: Option<i64>,
+    /// It was moved to where its key belongs.
+    pub moved: bool,
     /// Trace this record belongs to.
     pub trace: TraceParent,
 }
@@ -113,6 +118,7 @@ impl Meta {
             not_before: headers.int(NOT_BEFORE).unwrap_or(0),
             slot: headers.int(SLOT),
             expires: headers.int(EXPIRES),
+            moved: headers.get(MOVED).is_some(),
             task,
             trace,
         }

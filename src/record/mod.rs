@@ -8,7 +8,7 @@
 //! | [`Enriched`] | `enriched` | enrich | index, and anyone |
 //! | [`StatusEvent`] | `status` | the engine, with every outcome | jobs, explain, progress |
 //!
-//! Values are Avro ([`codec`]); the contract is `schemas/*.avsc`. All times are Unix milliseconds.
+//! Values are Avro ([`codec`], [`writers`]); the contract is `schemas/*.avsc`. All times are Unix milliseconds.
 
 pub mod codec;
 pub mod document;
@@ -19,6 +19,7 @@ pub mod page;
 pub mod status;
 pub mod trace;
 pub mod url_task;
+pub mod writers;
 
 pub use document::{Document, Enriched, Link};
 pub use failure::{DropReason, FailureClass};
@@ -41,6 +42,19 @@ pub enum Kind {
     Page,
     Document,
     Enriched,
+}
+
+impl Kind {
+    /// Name of its schema, without `.avsc`.
+    pub fn schema(self) -> &'static str {
+        use codec::Schema;
+        match self {
+            Kind::UrlTask => UrlTask::NAME,
+            Kind::Page => Page::NAME,
+            Kind::Document => Document::NAME,
+            Kind::Enriched => Enriched::NAME,
+        }
+    }
 }
 
 /// A record a stage hands on; the topology knows the topic of each kind.
@@ -85,12 +99,12 @@ impl Record {
     }
 
     /// The Avro value.
-    pub fn encode(&self) -> Result<Bytes, codec::CodecError> {
+    pub fn encode(&self, ids: &codec::Ids) -> Result<Bytes, codec::CodecError> {
         match self {
-            Record::UrlTask(t) => codec::encode(&**t),
-            Record::Page(p) => codec::encode(&**p),
-            Record::Document(d) => codec::encode(&**d),
-            Record::Enriched(e) => codec::encode(&**e),
+            Record::UrlTask(t) => codec::encode(&**t, ids),
+            Record::Page(p) => codec::encode(&**p, ids),
+            Record::Document(d) => codec::encode(&**d, ids),
+            Record::Enriched(e) => codec::encode(&**e, ids),
         }
     }
 }

@@ -90,7 +90,7 @@ mod tests {
     fn takes_avro_json_and_bare_urls() {
         let mut task = UrlTask::new("https://example.org/a");
         task.attrs.insert("k".into(), "v".into());
-        let avro = codec::encode(&task).unwrap();
+        let avro = codec::encode(&task, &codec::Ids::default()).unwrap();
         assert_eq!(UrlTask::decode(&avro).unwrap(), task);
         assert_eq!(UrlTask::decode(br#" {"url":"https://example.org/a","attrs":{"k":"v"}}"#).unwrap(), task);
         assert_eq!(UrlTask::decode(b"https://example.org/b\n").unwrap(), UrlTask::new("https://example.org/b"));
@@ -101,6 +101,7 @@ mod tests {
         for (bad, says) in [
             (&b""[..], "empty"),
             (b"\xff\xfe\x00", "neither Avro nor text"),
+            (b"\x00\x00\x01\x86\xa0\x02x", "schema id 100000 of a schema registry"),
             (br#"{"link":"x"}"#, "unknown field `link`"),
             (br#"{"url":"#, "EOF"),
         ] {

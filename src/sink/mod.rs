@@ -10,6 +10,7 @@
 
 pub mod fanout;
 pub mod jsonl;
+pub mod opensearch;
 pub mod query;
 pub mod sqlite;
 

@@ -16,8 +16,10 @@ pub enum Format {
 }
 
 /// Starts logging. `filter` is in tracing's directive syntax (`info`, `tidemill=debug,reqwest=warn`).
+/// What the Kafka client says of itself is only heard if it is named (`rdkafka=debug`): what matters of it comes back as
+/// the error of a call, and is said in our words.
 pub fn start(format: Format, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|e| {
+    let filter = EnvFilter::try_new(format!("librdkafka=off,rdkafka=off,{filter}")).map_err(|e| {
         format!("log filter {filter:?} is not valid ({e}); use one like \"info\" or \"tidemill=debug\"")
     })?;
     let json = match format {

@@ -8,10 +8,12 @@
 //!
 //! Every implementation passes the same suite, `tests/contract_transport.rs`.
 
+pub mod kafka;
 pub mod partitioner;
 pub mod sqlite;
 pub mod tail;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -58,6 +60,8 @@ pub struct Assignment {
     pub at: TopicPartition,
     /// Names this assignment; progress is committed under it.
     pub epoch: i64,
+    /// How many partitions the topic has.
+    pub partitions: u32,
     /// First offset to read: the committed base, or the start of the log.
     pub base: i64,
     /// The offset map committed with it.
@@ -73,6 +77,9 @@ pub enum Event {
     Revoked { partitions: Vec<TopicPartition>, lost: bool },
     /// Records of assigned, unpaused partitions; those of one partition in order.
     Records(Vec<Incoming>),
+    /// Up to this offset the partition holds no record that was not handed over: what else is there (Kafka's transaction
+    /// markers, what transactions that were aborted wrote) is nobody's work.
+    Passed { at: TopicPartition, offset: i64 },
 }
 
 /// How far a partition is, as of a batch.
@@ -106,6 +113,18 @@ pub enum Committed {
     Unknown(String),
 }
 
+impl Committed {
+    /// Lower-case name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Committed::Done => "done",
+            Committed::Fenced(_) => "fenced",
+            Committed::Aborted(_) => "aborted",
+            Committed::Unknown(_) => "unknown",
+        }
+    }
+}
+
 /// What went wrong, in one sentence with the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
@@ -133,26 +152,53 @@ pub struct Bounds {
     pub end: i64,
 }
 
+/// A topic as the log has it. Settings go by Kafka's names: `retention.ms`, `cleanup.policy`, …
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicState {
+    /// Full name.
+    pub name: String,
+    pub partitions: u32,
+    /// Replicas of each partition (the fewest that one has); None where there are none to count.
+    pub replication: Option<u16>,
+    /// What is set for this topic itself.
+    pub settings: BTreeMap<String, String>,
+    /// What holds for it otherwise, from the brokers' settings or Kafka's defaults.
+    pub inherited: BTreeMap<String, String>,
+}
+
 /// A log with topics, groups and transactions.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// `sqlite` or `kafka`.
     fn name(&self) -> &'static str;
 
-    /// Creates the topics that are missing (names with prefix).
+    /// Creates the topics that are missing (names with prefix); what exists stays as it is.
     async fn create_topics(&self, topics: &[Topic]) -> Result<()>;
+
+    /// Those of the topics (full names) that exist, in the order asked for.
+    async fn describe_topics(&self, topics: &[String]) -> Result<Vec<TopicState>>;
+
+    /// Grows topics (full names) to so many partitions, in this order; what has as many or more stays as it is. Members
+    /// of groups are assigned the new partitions. From then on a key may belong to another partition. After an error
+    /// some may have grown.
+    async fn grow_topics(&self, topics: &[String], partitions: u32) -> Result<()>;
+
+    /// Sets settings of a topic (full name); its other settings stay as they are.
+    async fn configure_topic(&self, topic: &str, settings: &BTreeMap<String, String>) -> Result<()>;
 
     /// Joins a group that reads these topics (full names, equal partition counts). The same partition number of all of
     /// them goes to one member.
     async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Member>>;
 
-    /// Appends in one transaction, without a group.
+    /// Appends in one transaction, without a group. After an append of nothing, whatever this process appended in a
+    /// former life is there or not, and can be read.
     async fn append(&self, records: Vec<Outgoing>) -> Result<()>;
 
     /// The partitions of a topic.
     async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>>;
 
-    /// Reads committed records from an offset on, without a group: at most `max_records`, and about `max_bytes`.
+    /// Reads committed records from an offset on, without a group: at most `max_records`, and about `max_bytes`. None at
+    /// all means that there are none up to the end that [`Transport::bounds`] last told.
     async fn read(&self, at: &TopicPartition, from: i64, max_records: usize, max_bytes: usize)
     -> Result<Vec<Incoming>>;
 
@@ -178,7 +224,13 @@ pub trait Member: Send {
     /// Goes on after the last record handed out.
     fn resume(&mut self, at: &TopicPartition);
 
-    /// Commits a batch. The next one is sent only when this outcome is known.
+    /// How many batches may be under way at once.
+    fn depth(&self) -> usize {
+        1
+    }
+
+    /// Commits a batch: all of it, or nothing. A batch takes effect only after all that were sent before it; if one of
+    /// these does not, this one does not either ([`Committed::Aborted`]).
     fn commit(&mut self, batch: std::sync::Arc<Batch>) -> BoxFuture<'static, Committed>;
 
     /// The partitions of a [`Event::Revoked`] are finished with.
@@ -186,6 +238,13 @@ pub trait Member: Send {
 
     /// Leaves the group at once, so that others need not wait for a time-out.
     async fn leave(self: Box<Self>);
+}
+
+impl TopicState {
+    /// The value in force.
+    pub fn get(&self, setting: &str) -> Option<&str> {
+        self.settings.get(setting).or_else(|| self.inherited.get(setting)).map(String::as_str)
+    }
 }
 
 impl TopicPartition {

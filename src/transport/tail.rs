@@ -90,8 +90,9 @@ impl Tail {
             }
             let at = TopicPartition::new(std::sync::Arc::clone(&self.topic), b.partition);
             let batch = transport.read(&at, from, READ_RECORDS, READ_BYTES).await?;
-            if let Some(last) = batch.last() {
-                self.next.insert(b.partition, last.offset + 1);
+            // Nothing up to where it ended: offsets that hold no record (transaction markers, what was compacted).
+            self.next.insert(b.partition, batch.last().map_or(b.end, |last| last.offset + 1));
+            if !batch.is_empty() {
                 self.last = b.partition;
                 return Ok(Some(batch));
             }

@@ -8,10 +8,9 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tidemill::engine::attempt::Handler;
 use tidemill::engine::route::Router;
-use tidemill::engine::{Ctx, Limits, Outcome, Runner, Stage};
+use tidemill::engine::{Ctx, Limits, Outcome, Runner, Stage, StageWork};
 use tidemill::record::codec::{self, CodecError};
 use tidemill::record::{Body, Page, Record, StatusEvent, UrlTask};
-use tidemill::telemetry::StageMetrics;
 use tidemill::topology::{self, Names, StageName, Topic};
 use tidemill::transport::{Result, Transport};
 use tokio::task::JoinHandle;
@@ -21,10 +20,11 @@ use super::read_all;
 
 /// A ladder that a test can wait for.
 pub const DELAYS: &[Duration] = &[Duration::from_millis(60), Duration::from_millis(120), Duration::from_millis(240)];
+/// Longest time in a handler.
+pub const DEADLINE: Duration = Duration::from_millis(400);
 pub const LIMITS: Limits = Limits {
     in_flight: 200,
     in_flight_bytes: 16 << 20,
-    deadline: Duration::from_millis(400),
     commit_interval: Duration::from_millis(15),
     grace: Duration::from_secs(5),
 };
@@ -60,13 +60,9 @@ pub fn names() -> Names {
     Names::new("t.")
 }
 
-pub fn runner(handler: &Arc<dyn Handler>, limits: Limits) -> Runner {
-    Runner {
-        handler: Arc::clone(handler),
-        router: Router::new(topology::stage(StageName::Fetch), names(), DELAYS),
-        limits,
-        metrics: StageMetrics::new(StageName::Fetch),
-    }
+pub fn runner(handler: &Arc<dyn Handler>, limits: Limits, deadline: Duration) -> Runner {
+    let router = Router::new(topology::stage(StageName::Fetch), names(), DELAYS);
+    Runner::new(Arc::new(StageWork::new(Arc::clone(handler), router, deadline)), limits)
 }
 
 /// A runner at work, as a process of its own.
@@ -77,7 +73,12 @@ pub struct Working {
 
 impl Working {
     pub fn start(log: Arc<dyn Transport>, handler: &Arc<dyn Handler>, limits: Limits) -> Working {
-        let (runner, stop) = (runner(handler, limits), CancellationToken::new());
+        Working::patient(log, handler, limits, DEADLINE)
+    }
+
+    /// The same with another deadline.
+    pub fn patient(log: Arc<dyn Transport>, handler: &Arc<dyn Handler>, limits: Limits, deadline: Duration) -> Working {
+        let (runner, stop) = (runner(handler, limits, deadline), CancellationToken::new());
         let stopped = stop.clone();
         let task = tokio::spawn(async move { runner.run(&*log, stopped).await });
         Working { stop, task }

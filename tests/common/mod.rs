@@ -2,6 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod engine;
+pub mod kafka;
+pub mod prefixed;
+#[path = "../services/mod.rs"]
+pub mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -136,6 +140,19 @@ pub async fn read_all(log: &dyn Transport, topic: &str) -> Vec<Incoming> {
     all
 }
 
+/// The same, once there are so many: a broker answers a commit a moment before readers see it.
+pub async fn read_until(log: &dyn Transport, topic: &str, n: usize) -> Vec<Incoming> {
+    eventually(&format!("{n} records in {topic}"), async || read_all(log, topic).await.len() >= n).await;
+    read_all(log, topic).await
+}
+
+/// Waits until a group's progress in one partition is this offset with this map.
+pub async fn progress_becomes(log: &dyn Transport, group: &str, topic: &str, want: (i32, i64, &str)) {
+    let stands = async || log.progress(group, topic).await.unwrap();
+    let is = |all: &[(i32, i64, String)]| all.iter().any(|(p, base, map)| (*p, *base, map.as_str()) == want);
+    eventually(&format!("{want:?} committed"), async || is(&stands().await)).await;
+}
+
 /// A value as text.
 pub fn text(r: &Incoming) -> String {
     String::from_utf8_lossy(&r.value).into_owned()
@@ -155,6 +172,8 @@ pub struct Reader {
     pub member: Box<dyn Member>,
     pub owned: BTreeMap<TopicPartition, Assignment>,
     pub records: Vec<Incoming>,
+    /// Behind what the log has, by its own word.
+    pub passed: BTreeMap<TopicPartition, i64>,
     /// Revoked and not yet released.
     pub revoked: Vec<(Vec<TopicPartition>, bool)>,
     /// Releases at once what is revoked.
@@ -165,7 +184,14 @@ impl Reader {
     pub async fn join(log: &dyn Transport, group: &str, topics: &[&str]) -> Reader {
         let topics: Vec<String> = topics.iter().map(|t| (*t).to_owned()).collect();
         let member = log.join(group, &topics).await.unwrap();
-        Reader { member, owned: BTreeMap::new(), records: vec![], revoked: vec![], obliging: true }
+        Reader {
+            member,
+            owned: BTreeMap::new(),
+            records: vec![],
+            passed: BTreeMap::new(),
+            revoked: vec![],
+            obliging: true,
+        }
     }
 
     /// Takes note of one event.
@@ -182,6 +208,10 @@ impl Reader {
                     assert!(self.owned.contains_key(&r.at), "records of {} before it was assigned", r.at);
                 }
                 self.records.extend(records);
+            }
+            Event::Passed { at, offset } => {
+                assert!(self.owned.contains_key(&at), "{at} is passed before it was assigned");
+                self.passed.insert(at, offset);
             }
             Event::Revoked { partitions, lost } => {
                 if self.obliging {

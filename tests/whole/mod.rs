@@ -182,6 +182,15 @@ impl Drop for Running {
     }
 }
 
+/// Runs any command to its end with this on stdin; its stdout.
+#[track_caller]
+pub fn output(command: &mut Command, stdin: &str) -> String {
+    let mut running = Running::start(command.stdin(Stdio::piped()));
+    // A command that does not read it closes the pipe.
+    let _closed = running.child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    running.ended(LIMIT).expect(0).stdout
+}
+
 /// Waits until `f` says so; false when it did not in time.
 pub fn eventually(limit: Duration, mut f: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + limit;

@@ -68,7 +68,8 @@ impl SqliteMember {
                     let Some((id, partitions)) = row else { return Ok(Err(TransportError::NoTopic(topic))) };
                     if let Some((first, _, expected)) = found.first().filter(|t| t.2 != partitions) {
                         return Ok(Err(TransportError::Fatal(format!(
-                            "{topic} has {partitions} partitions and {first} has {expected}: topics read together need equal counts"
+                            "{topic} has {partitions} partitions and {first} has {expected}: topics read together need equal counts; \
+                             `tidemill topics apply` evens them out"
                         ))));
                     }
                     found.push((topic.into(), id, partitions));
@@ -80,8 +81,7 @@ impl SqliteMember {
                 Ok(Ok(found))
             })
             .await?;
-        let topics = found?;
-        let partitions = topics.first().map_or(0, |t| t.2);
+        let topics = found?.into_iter().map(|(name, id, _)| (name, id)).collect();
         shared.process.add(&name);
         let holding = Holding::default();
         let (tx, events) = mpsc::channel(EVENTS);
@@ -93,7 +93,7 @@ impl SqliteMember {
             group: Arc::clone(&group),
             name: Arc::clone(&name),
             topics,
-            partitions,
+            partitions: 0,
             holding: Arc::clone(&holding),
             events: tx,
         };
@@ -179,15 +179,16 @@ struct Thread {
     wake: Arc<Wake>,
     group: Arc<str>,
     name: Arc<str>,
-    /// Name, id, partitions.
-    topics: Vec<(Arc<str>, i64, i32)>,
+    /// Name and id.
+    topics: Vec<(Arc<str>, i64)>,
+    /// How many partitions there were at the last look.
     partitions: i32,
     holding: Holding,
     events: mpsc::Sender<Result<Event>>,
 }
 
 impl Thread {
-    fn run(self) {
+    fn run(mut self) {
         let mut ticked: Option<Instant> = None;
         while !self.events.is_closed() {
             if ticked.is_none_or(|t| t.elapsed() >= TICK) {
@@ -221,7 +222,10 @@ impl Thread {
 
     /// Looks after the leases. Nothing is taken while anything told to be revoked is not yet released, so that the
     /// release of an old lease and the arrival of a new one are never under way at the same time.
-    fn tick(&self) -> Result<()> {
+    ///
+    /// When topics have grown, all that is held is given back first: whoever places keys by their number must hear of the
+    /// new one for every partition.
+    fn tick(&mut self) -> Result<()> {
         self.writer.alive()?;
         let (mut numbers, releasing) = {
             let held = self.held();
@@ -231,14 +235,29 @@ impl Thread {
         };
         numbers.sort_unstable();
         numbers.dedup();
-        let plan = lease::plan(&self.reader, &self.group, &self.name, self.partitions, &numbers)
-            .map_err(|e| schema::explain(&e, &self.path))?;
+        let explain = |e| schema::explain(&e, &self.path);
+        let partitions = self.partitions().map_err(explain)?;
+        let mut plan = lease::plan(&self.reader, &self.group, &self.name, partitions, &numbers).map_err(explain)?;
+        if partitions != std::mem::replace(&mut self.partitions, partitions) {
+            plan.surplus = numbers.iter().map(|(p, _)| *p).filter(|p| !plan.lost.contains(p)).collect();
+        }
         self.revoke(&plan.lost, true);
         self.revoke(&plan.surplus, false);
         if !releasing && plan.lost.is_empty() && plan.surplus.is_empty() && !plan.free.is_empty() {
             self.acquire(plan.free)?;
         }
         Ok(())
+    }
+
+    /// Partitions to share: those that all of the topics have. They may grow at any time.
+    fn partitions(&self) -> rusqlite::Result<i32> {
+        let mut q = self.reader.prepare_cached("SELECT partitions FROM topics WHERE id = ?")?;
+        let mut fewest = None;
+        for (_, id) in &self.topics {
+            let n: i32 = q.query_row([id], |r| r.get(0))?;
+            fewest = Some(fewest.map_or(n, |f: i32| f.min(n)));
+        }
+        Ok(fewest.unwrap_or(0))
     }
 
     fn revoke(&self, numbers: &[i32], lost: bool) {
@@ -250,8 +269,7 @@ impl Thread {
     }
 
     fn topic_partitions(&self, numbers: &[i32]) -> Vec<TopicPartition> {
-        let one =
-            |n: &i32| self.topics.iter().map(|(t, _, _)| TopicPartition::new(Arc::clone(t), *n)).collect::<Vec<_>>();
+        let one = |n: &i32| self.topics.iter().map(|(t, _)| TopicPartition::new(Arc::clone(t), *n)).collect::<Vec<_>>();
         numbers.iter().flat_map(one).collect()
     }
 
@@ -262,7 +280,10 @@ impl Thread {
         let assignments = self.writer.call_blocking(move |tx| {
             let mut assignments = vec![];
             for (partition, epoch) in lease::take(tx, &group, &name, &wanted)? {
-                for (topic, id, _) in &topics {
+                for (topic, id) in &topics {
+                    let partitions: u32 = tx
+                        .prepare_cached("SELECT partitions FROM topics WHERE id = ?")?
+                        .query_row([id], |r| r.get(0))?;
                     let committed: Option<(i64, String)> = tx
                         .prepare_cached(
                             "SELECT base, map FROM progress WHERE group_name = ? AND topic_id = ? AND partition = ?",
@@ -281,7 +302,7 @@ impl Thread {
                         }
                     };
                     let at = TopicPartition::new(Arc::clone(topic), partition);
-                    assignments.push((*id, Assignment { at, epoch, base, map }));
+                    assignments.push((*id, Assignment { at, epoch, partitions, base, map }));
                 }
             }
             Ok(assignments)
@@ -306,7 +327,7 @@ impl Thread {
     fn read_all(&self) -> rusqlite::Result<bool> {
         let mut ends: HashMap<(i64, i32), i64> = HashMap::new();
         let mut q = self.reader.prepare_cached("SELECT partition, next_offset FROM partitions WHERE topic_id = ?")?;
-        for (_, id, _) in &self.topics {
+        for (_, id) in &self.topics {
             let mut rows = q.query([id])?;
             while let Some(r) = rows.next()? {
                 ends.insert((*id, r.get(0)?), r.get(1)?);

@@ -21,19 +21,21 @@ mod headers;
 mod lease;
 mod member;
 mod schema;
+mod topics;
 mod writer;
 
 pub use headers::headers_to_json;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::{Bounds, Incoming, Member, Outgoing, Result, TopicPartition, Transport, TransportError};
-use crate::topology::{Cleanup, Topic};
+use super::{Bounds, Incoming, Member, Outgoing, Result, TopicPartition, TopicState, Transport, TransportError};
+use crate::topology::Topic;
 
 /// The embedded transport. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
@@ -118,28 +120,22 @@ impl Transport for Sqlite {
 
     async fn create_topics(&self, topics: &[Topic]) -> Result<()> {
         let topics = topics.to_vec();
-        self.shared
-            .writer
-            .call(move |tx| {
-                for t in &topics {
-                    let cleanup = if t.cleanup == Cleanup::Compact { "compact" } else { "delete" };
-                    tx.execute(
-                        "INSERT OR IGNORE INTO topics(name, partitions, cleanup, retention_ms, max_message_bytes)
-                         VALUES (?, ?, ?, ?, ?)",
-                        params![t.name, t.partitions, cleanup, t.retention_ms, t.max_message_bytes],
-                    )?;
-                    let id: i64 = tx.query_row("SELECT id FROM topics WHERE name = ?", [&t.name], |r| r.get(0))?;
-                    for p in 0..t.partitions {
-                        tx.execute(
-                            "INSERT OR IGNORE INTO partitions(topic_id, partition, start_offset, next_offset)
-                             VALUES (?, ?, 0, 0)",
-                            params![id, p],
-                        )?;
-                    }
-                }
-                Ok(())
-            })
-            .await
+        self.shared.writer.call(move |tx| topics::create(tx, &topics)).await?
+    }
+
+    async fn describe_topics(&self, names: &[String]) -> Result<Vec<TopicState>> {
+        let names = names.to_vec();
+        self.query(move |c| topics::describe(c, &names)).await
+    }
+
+    async fn grow_topics(&self, names: &[String], partitions: u32) -> Result<()> {
+        let names = names.to_vec();
+        self.shared.writer.call(move |tx| topics::grow(tx, &names, partitions)).await?
+    }
+
+    async fn configure_topic(&self, topic: &str, settings: &BTreeMap<String, String>) -> Result<()> {
+        let (topic, settings) = (topic.to_owned(), settings.clone());
+        self.shared.writer.call(move |tx| topics::configure(tx, &topic, &settings)).await?
     }
 
     async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Member>> {

@@ -61,7 +61,7 @@ impl Writer {
         let path = connection.path().map(PathBuf::from).unwrap_or_default();
         std::thread::Builder::new()
             .name("log-writer".into())
-            .spawn(move || Thread { connection, inbox, wake, path, topics: HashMap::new() }.run())
+            .spawn(move || Thread { connection, inbox, wake, path }.run())
             .map_err(|e| TransportError::Fatal(format!("cannot start the log's writer thread: {e}")))?;
         Ok(Writer { requests })
     }
@@ -147,9 +147,10 @@ struct Thread {
     inbox: mpsc::Receiver<Request>,
     wake: Arc<Wake>,
     path: PathBuf,
-    /// Id and partitions by name; topics never change once made.
-    topics: HashMap<Arc<str>, (i64, u32)>,
 }
+
+/// Id and partitions by name, of one transaction: a topic may have grown before the next one.
+type Topics = HashMap<Arc<str>, (i64, u32)>;
 
 /// Offsets handed out in a transaction, written back at its end.
 struct Offsets<'t> {
@@ -177,7 +178,7 @@ impl Thread {
 
     fn write(&mut self, group: Vec<Request>) {
         let mut answers = Vec::with_capacity(group.len());
-        let result = Self::transaction(&mut self.connection, &mut self.topics, group, &mut answers);
+        let result = Self::transaction(&mut self.connection, group, &mut answers);
         match result {
             Ok(()) => {
                 self.wake.bump();
@@ -193,8 +194,6 @@ impl Thread {
             Err(e) => {
                 let why = schema::explain(&e, &self.path);
                 error!(error = %why, "transaction rolled back");
-                // A topic may have been made, and noted, in the transaction that is undone now.
-                self.topics.clear();
                 for a in answers {
                     let e = TransportError::Unavailable(why.to_string());
                     match a {
@@ -212,7 +211,6 @@ impl Thread {
     /// One transaction for the whole group. On error nothing is written and every requester still gets an answer.
     fn transaction(
         connection: &mut Connection,
-        topics: &mut HashMap<Arc<str>, (i64, u32)>,
         group: Vec<Request>,
         answers: &mut Vec<Answer>,
     ) -> rusqlite::Result<()> {
@@ -225,6 +223,7 @@ impl Thread {
             }
         };
         let mut next = HashMap::new();
+        let topics = &mut Topics::new();
         for request in group {
             let work = tx.as_ref().filter(|_| failed.is_none());
             match request {
@@ -296,7 +295,7 @@ impl Thread {
 /// Checks the leases first; only then writes.
 fn commit(
     offsets: &mut Offsets<'_>,
-    topics: &mut HashMap<Arc<str>, (i64, u32)>,
+    topics: &mut Topics,
     group: &str,
     member: &str,
     batch: &Batch,
@@ -327,11 +326,7 @@ fn commit(
 
 /// The first record that has no place to go to, if any. Seen before anything is written, so that it fails alone and not
 /// the whole transaction.
-fn check(
-    tx: &Transaction<'_>,
-    topics: &mut HashMap<Arc<str>, (i64, u32)>,
-    records: &[Outgoing],
-) -> rusqlite::Result<Option<TransportError>> {
+fn check(tx: &Transaction<'_>, topics: &mut Topics, records: &[Outgoing]) -> rusqlite::Result<Option<TransportError>> {
     for r in records {
         let Some((_, partitions)) = topic_of(tx, topics, &r.topic)? else {
             return Ok(Some(TransportError::NoTopic(r.topic.to_string())));
@@ -346,11 +341,7 @@ fn check(
     Ok(None)
 }
 
-fn topic_of(
-    tx: &Transaction<'_>,
-    topics: &mut HashMap<Arc<str>, (i64, u32)>,
-    name: &Arc<str>,
-) -> rusqlite::Result<Option<(i64, u32)>> {
+fn topic_of(tx: &Transaction<'_>, topics: &mut Topics, name: &Arc<str>) -> rusqlite::Result<Option<(i64, u32)>> {
     use rusqlite::OptionalExtension;
     if let Some(t) = topics.get(name) {
         return Ok(Some(*t));
@@ -366,7 +357,7 @@ fn topic_of(
 }
 
 impl Offsets<'_> {
-    fn insert_all(&mut self, topics: &HashMap<Arc<str>, (i64, u32)>, records: &[Outgoing]) -> rusqlite::Result<()> {
+    fn insert_all(&mut self, topics: &Topics, records: &[Outgoing]) -> rusqlite::Result<()> {
         let now = now_ms();
         let mut insert = self.tx.prepare_cached(
             "INSERT INTO records(id, timestamp, key, headers, codec, value) VALUES (?, ?, ?, ?, ?, ?)",

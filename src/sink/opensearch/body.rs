@@ -1,0 +1,162 @@
+//! A document as two lines of a bulk request.
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::schema;
+use crate::batch::Weigh;
+use crate::record::Enriched;
+
+/// Longest `_id`, bytes.
+const ID: usize = 512;
+
+/// A document ready to be sent.
+#[derive(Debug)]
+pub struct Entry {
+    /// Two lines: what to do, and the document.
+    pub lines: Bytes,
+    /// Its place among those that wait, held until it has its end, also when its caller has gone.
+    pub place: Option<OwnedSemaphorePermit>,
+}
+
+impl Weigh for Entry {
+    fn weight(&self) -> usize {
+        self.lines.len()
+    }
+}
+
+#[derive(Serialize)]
+struct Action<'a> {
+    index: Target<'a>,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    _id: &'a str,
+    version: i64,
+    version_type: &'static str,
+}
+
+/// The fields of [`Enriched`] by their names, without links, and what only the index needs.
+#[derive(Serialize)]
+struct Source<'a> {
+    id: &'a str,
+    url: &'a str,
+    final_url: &'a str,
+    canonical: Option<&'a str>,
+    host: &'a str,
+    domains: Vec<&'a str>,
+    fetched_at: i64,
+    title: Option<&'a str>,
+    author: Option<&'a str>,
+    date: Option<&'a str>,
+    site_name: Option<&'a str>,
+    description: Option<&'a str>,
+    language: Option<&'a str>,
+    language_confidence: f64,
+    text_hash: &'a str,
+    words: i64,
+    chars: i64,
+    text: &'a str,
+    attrs: &'a std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stemmed: Option<Stemmed<'a>>,
+}
+
+/// All words once more, in the field of their language.
+struct Stemmed<'a> {
+    language: &'static str,
+    parts: [&'a str; 3],
+}
+
+impl Serialize for Stemmed<'_> {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map([(self.language, self.parts)])
+    }
+}
+
+/// Why a document cannot be sent.
+pub fn encode(d: &Enriched) -> Result<Entry, String> {
+    if d.id.len() > ID {
+        return Err(format!("the id of {} has {} bytes; OpenSearch takes {ID}", d.url, d.id.len()));
+    }
+    // Versions begin at 0 there.
+    let target = Target { _id: &d.id, version: d.fetched_at.max(0), version_type: "external_gte" };
+    let source = Source {
+        id: &d.id,
+        url: &d.url,
+        final_url: &d.final_url,
+        canonical: d.canonical.as_deref(),
+        host: &d.host,
+        domains: domains(&d.host),
+        fetched_at: d.fetched_at,
+        title: d.title.as_deref(),
+        author: d.author.as_deref(),
+        date: d.date.as_deref(),
+        site_name: d.site_name.as_deref(),
+        description: d.description.as_deref(),
+        language: d.language.as_deref(),
+        language_confidence: d.language_confidence,
+        text_hash: &d.text_hash,
+        words: d.words,
+        chars: d.chars,
+        text: &d.text,
+        attrs: &d.attrs,
+        stemmed: d.language.as_deref().and_then(schema::stems).map(|language| Stemmed {
+            language,
+            parts: [d.title.as_deref().unwrap_or_default(), d.description.as_deref().unwrap_or_default(), &d.text],
+        }),
+    };
+    let mut lines = Vec::with_capacity(2 * d.text.len() + 1024);
+    let written = serde_json::to_writer(&mut lines, &Action { index: target }).and_then(|()| {
+        lines.push(b'\n');
+        serde_json::to_writer(&mut lines, &source)
+    });
+    written.map_err(|e| format!("no JSON can be made of {}: {e}", d.url))?;
+    lines.push(b'\n');
+    Ok(Entry { lines: lines.into(), place: None })
+}
+
+/// A host and every name above it, so that `site:` finds what lies below.
+fn domains(host: &str) -> Vec<&str> {
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return vec![host];
+    }
+    let dots = host.char_indices().filter(|(_, c)| *c == '.').map(|(at, _)| &host[at + 1..]);
+    std::iter::once(host).chain(dots).filter(|d| !d.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value as Json, json};
+
+    #[test]
+    fn two_lines_whatever_the_document_holds() {
+        let d = Enriched {
+            id: "a\n\"".into(),
+            fetched_at: -7,
+            host: "www.example.org".into(),
+            language: Some("PT".into()),
+            language_confidence: f64::NAN,
+            title: Some("um\ndois".into()),
+            text: "três \u{2028}\0".into(),
+            ..Enriched::default()
+        };
+        let lines = encode(&d).unwrap().lines;
+        let lines: Vec<Json> = lines
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(|l| serde_json::from_slice(l).unwrap())
+            .collect();
+        assert_eq!(lines[0], json!({"index": {"_id": "a\n\"", "version": 0, "version_type": "external_gte"}}));
+        assert_eq!(lines[1]["domains"], json!(["www.example.org", "example.org", "org"]));
+        assert_eq!(lines[1]["stemmed"], json!({"pt": ["um\ndois", "", "três \u{2028}\0"]}));
+        assert_eq!((&lines[1]["language_confidence"], lines.len()), (&Json::Null, 2));
+        let none = encode(&Enriched { language: Some("xx".into()), host: "::1".into(), ..d.clone() }).unwrap();
+        let none: Json = serde_json::from_slice(none.lines.split(|b| *b == b'\n').nth(1).unwrap()).unwrap();
+        assert_eq!((&none["stemmed"], &none["domains"]), (&Json::Null, &json!(["::1"])));
+        assert!(encode(&Enriched { id: "x".repeat(513), ..d }).unwrap_err().contains("513"));
+    }
+}

@@ -1,0 +1,190 @@
+//! Requests to a cluster: one of its nodes after the other, those that do not answer left alone for a while.
+//!
+//! One call, one answer: what a status means is for the caller to say.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use opensearch::auth::Credentials;
+use opensearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use opensearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
+use serde_json::Value as Json;
+
+pub use opensearch::http::Method;
+
+use crate::config;
+
+/// How long a node that did not answer is passed over.
+const REST: Duration = Duration::from_secs(10);
+/// Longest reason of the server that is repeated, in characters.
+const REASON: usize = 500;
+
+/// No answer: no connection, or none in time. May pass.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("OpenSearch at {node} cannot be reached: {why}")]
+pub struct Away {
+    node: String,
+    why: String,
+    /// It was reached, and then said nothing, or broke off: what was sent may have been too much, and may have been done.
+    pub reached: bool,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body, as it came.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// Whether it is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body; null if it is not JSON.
+    pub fn json(&self) -> Json {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// What it complains of: type and reason of its error.
+    pub fn complaint(&self) -> Complaint {
+        Complaint::of(&self.json()["error"])
+    }
+
+    /// The same as a sentence, for a person.
+    pub fn said(&self, what: &str) -> String {
+        format!("OpenSearch refuses {what}: HTTP {} {}", self.status, self.complaint().text).trim_end().to_owned()
+    }
+}
+
+/// An error of the server's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Complaint {
+    /// Such as `mapper_parsing_exception`; empty if it has none.
+    pub kind: String,
+    /// Type, reason and innermost cause, in one line.
+    pub text: String,
+}
+
+impl Complaint {
+    /// Of an `error` object, or of the text that some answers have in its place.
+    pub fn of(error: &Json) -> Complaint {
+        if let Some(text) = error.as_str() {
+            return Complaint { kind: String::new(), text: short(text) };
+        }
+        let part = |v: &Json, name: &str| v[name].as_str().unwrap_or_default().to_owned();
+        let kind = part(error, "type");
+        let mut text = [kind.clone(), part(error, "reason")].join(": ");
+        let mut cause = &error["caused_by"];
+        while cause["caused_by"].is_object() {
+            cause = &cause["caused_by"];
+        }
+        if cause.is_object() {
+            text = format!("{text} ({}: {})", part(cause, "type"), part(cause, "reason"));
+        }
+        Complaint { kind, text: short(text.trim_matches([':', ' '])) }
+    }
+}
+
+fn short(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(REASON).collect()
+}
+
+struct Node {
+    transport: Transport,
+    url: String,
+    /// Milliseconds of the client's age until which it is passed over.
+    rests_until: AtomicU64,
+}
+
+/// A client of one cluster.
+pub struct Client {
+    nodes: Vec<Node>,
+    turn: AtomicUsize,
+    born: Instant,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client for the cluster that is configured. Asks nothing.
+    pub fn new(config: &config::OpenSearch) -> Result<Client, String> {
+        // Another part of the process may have installed a provider; any will do.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let auth = config.basic_auth.reveal();
+        let (user, password) = auth.split_once(':').unwrap_or((auth, ""));
+        let node = |url: url::Url| {
+            let shown = url.as_str().trim_end_matches('/').to_owned();
+            let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).disable_proxy();
+            if !auth.is_empty() {
+                builder = builder.auth(Credentials::Basic(user.to_owned(), password.to_owned()));
+            }
+            let transport = builder.build().map_err(|e| format!("no client for OpenSearch at {shown}: {e}"))?;
+            Ok(Node { transport, url: shown, rests_until: AtomicU64::new(0) })
+        };
+        let nodes = config.nodes().into_iter().map(node).collect::<Result<Vec<_>, String>>()?;
+        if nodes.is_empty() {
+            return Err("no URL of OpenSearch is configured; set opensearch.url or --opensearch".into());
+        }
+        Ok(Client { nodes, turn: AtomicUsize::new(0), born: Instant::now(), timeout: config.timeout })
+    }
+
+    /// A request with a JSON body, or none. `path` with its query string, escaped.
+    pub async fn json(&self, method: Method, path: &str, body: Option<&Json>) -> Result<Answer, Away> {
+        self.send(method, path, "application/json", body.map(|b| Bytes::from(b.to_string()))).await
+    }
+
+    /// `POST` of lines of JSON.
+    pub async fn lines(&self, path: &str, lines: Bytes) -> Result<Answer, Away> {
+        self.send(Method::Post, path, "application/x-ndjson", Some(lines)).await
+    }
+
+    async fn send(&self, method: Method, path: &str, kind: &'static str, body: Option<Bytes>) -> Result<Answer, Away> {
+        let node = self.node();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        let sent = node.transport.send(method, path, headers, None::<&()>, body, Some(self.timeout)).await;
+        let answer = match sent {
+            Ok(response) => {
+                let status = response.status_code().as_u16();
+                response.bytes().await.map(|body| Answer { status, body })
+            }
+            Err(e) => Err(e),
+        };
+        answer.map_err(|e| {
+            node.rests_until.store(millis(self.born.elapsed() + REST), Ordering::Relaxed);
+            let why =
+                if e.is_timeout() { format!("no answer within {} s", self.timeout.as_secs_f64()) } else { deepest(&e) };
+            Away { node: node.url.clone(), why, reached: !is_connect(&e) }
+        })
+    }
+
+    /// The next in turn that does not rest; if all do, the next in turn.
+    fn node(&self) -> &Node {
+        let (count, now) = (self.nodes.len(), millis(self.born.elapsed()));
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let at = |n: usize| &self.nodes[first.wrapping_add(n) % count];
+        (0..count).map(at).find(|node| node.rests_until.load(Ordering::Relaxed) <= now).unwrap_or_else(|| at(0))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn is_connect(e: &opensearch::Error) -> bool {
+    e.source().and_then(|inner| inner.downcast_ref::<reqwest::Error>()).is_some_and(reqwest::Error::is_connect)
+}
+
+/// The innermost cause is the one that says something: "Connection refused".
+fn deepest(e: &dyn Error) -> String {
+    let mut cause = e;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

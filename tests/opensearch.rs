@@ -1,0 +1,396 @@
+//! The index on a real OpenSearch that is busy, blocked, killed, or handed what it cannot take: nothing is lost, nothing
+//! newer is overwritten, and each bad document is refused with its own reason.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "services/mod.rs"]
+mod services;
+mod whole;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use serde_json::{Value as Json, json};
+use services::{OpenSearch, http, unique};
+use tidemill::config;
+use tidemill::record::Enriched;
+use tidemill::sink::opensearch::OpenSearchIndex;
+use tidemill::sink::{Query, Search, Sink, SinkError, Written};
+
+/// Longest that anything here may take.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// An index of its own on a server.
+struct Own {
+    url: String,
+    prefix: String,
+}
+
+impl Own {
+    fn on(url: &str) -> Own {
+        Own { url: url.into(), prefix: format!("{}.", unique("os")) }
+    }
+
+    fn open(&self, change: impl FnOnce(&mut config::OpenSearch)) -> OpenSearchIndex {
+        let mut config = config::OpenSearch { url: self.url.clone(), ..config::OpenSearch::default() };
+        change(&mut config);
+        OpenSearchIndex::open(&config, &self.prefix).unwrap()
+    }
+
+    fn alias(&self) -> String {
+        format!("{}documents", self.prefix)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Json) -> Json {
+        ask(&self.url, method, path, body)
+    }
+
+    /// Version by id of all that is there.
+    fn held(&self) -> BTreeMap<String, i64> {
+        self.ask("POST", &format!("{}/_refresh", self.alias()), &Json::Null);
+        let all = json!({"size": 10_000, "_source": ["fetched_at"]});
+        let found = self.ask("POST", &format!("{}/_search", self.alias()), &all);
+        let one =
+            |hit: &Json| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"]["fetched_at"].as_i64().unwrap());
+        found["hits"]["hits"].as_array().unwrap().iter().map(one).collect()
+    }
+}
+
+fn ask(url: &str, method: &str, path: &str, body: &Json) -> Json {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let (status, answer) = http(method, &format!("{url}/{path}"), "application/json", &body);
+    assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+    answer
+}
+
+/// A number of the one node's statistics.
+fn count(url: &str, part: &str, pointer: &str) -> u64 {
+    let stats = ask(url, "GET", &format!("_nodes/stats/{part}"), &Json::Null);
+    let node = stats["nodes"].as_object().unwrap().values().next().unwrap();
+    node.pointer(pointer).and_then(Json::as_u64).unwrap_or_else(|| panic!("no {pointer} in {node}"))
+}
+
+fn document(id: &str, version: i64, text: &str) -> Enriched {
+    Enriched {
+        id: id.into(),
+        url: format!("https://www.example.org/{id}"),
+        final_url: format!("https://www.example.org/{id}"),
+        host: "www.example.org".into(),
+        language: Some("pt".into()),
+        fetched_at: version,
+        text: text.into(),
+        ..Enriched::default()
+    }
+}
+
+/// Puts each document until it has its end, as the index stage does with what waits in its retry topics. Returns what
+/// was refused, by id, and how often something had to wait there.
+async fn put_all(
+    sink: &OpenSearchIndex,
+    documents: impl IntoIterator<Item = Enriched>,
+) -> (BTreeMap<String, String>, usize) {
+    let until = Instant::now() + LIMIT;
+    let one = |d: Enriched| async move {
+        let d = Arc::new(d);
+        let mut waited = 0;
+        loop {
+            match sink.put(Arc::clone(&d)).await {
+                Ok(_) => return (None, waited),
+                Err(SinkError::Rejected(why)) => return (Some((d.id.clone(), why)), waited),
+                Err(e) => assert!(Instant::now() < until, "{} after {LIMIT:?}: {e}", d.id),
+            }
+            waited += 1;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    let ends: Vec<_> = futures::stream::iter(documents).map(one).buffer_unordered(256).collect().await;
+    let waited = ends.iter().map(|(_, waited)| waited).sum();
+    (ends.into_iter().filter_map(|(refused, _)| refused).collect(), waited)
+}
+
+/// A server that has room for one request in work and one that waits; and then none at all, for it is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_room_and_then_killed_loses_nothing_and_holds_the_newest() {
+    let server = OpenSearch::start(&["thread_pool.write.size: 1", "thread_pool.write.queue_size: 1"]);
+    let own = Own::on(server.url());
+    let sink = own.open(|c| {
+        c.requests = 16;
+        c.batch = 10;
+        c.max_batch = 20;
+        c.patience = Duration::from_secs(60);
+    });
+    let text = "a moagem da maré ".repeat(200);
+    let all = |versions: std::ops::Range<i64>| {
+        let text = text.clone();
+        versions.flat_map(move |v| {
+            let text = text.clone();
+            (0..1_000).map(move |i| document(&format!("d{i}"), v, &text))
+        })
+    };
+    let (refused, waited) = put_all(&sink, all(1..3)).await;
+    assert_eq!((refused.len(), waited), (0, 0), "{refused:?}");
+    let rejected = count(server.url(), "thread_pool", "/thread_pool/write/rejected");
+    assert!(rejected > 0, "the server had room all the time");
+    assert_eq!(own.held(), (0..1_000).map(|i| (format!("d{i}"), 2)).collect());
+
+    // New versions and, at the same time, old ones again, while it dies and comes back.
+    let sink = Arc::new(own.open(|c| {
+        c.requests = 4;
+        c.patience = Duration::from_secs(1);
+    }));
+    let putting = tokio::spawn({
+        let (sink, documents) = (Arc::clone(&sink), all(3..8).chain(all(1..2)));
+        async move { put_all(&sink, documents).await }
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let server = tokio::task::spawn_blocking(move || {
+        server.kill();
+        server.restart();
+        server
+    });
+    let server = server.await.unwrap();
+    let (refused, waited) = putting.await.unwrap();
+    assert_eq!(refused.len(), 0, "{refused:?}");
+    assert!(waited > 0, "it was over before the server was killed");
+    assert_eq!(own.held(), (0..1_000).map(|i| (format!("d{i}"), 7)).collect());
+    assert_eq!(sink.put(Arc::new(document("d1", 6, "old"))).await, Ok(Written::Stale));
+    drop(server);
+}
+
+/// A server that takes 64 KiB at once and no request over 100 KiB, and then one whose breaker opens for anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_too_much_are_made_smaller_and_sent_again() {
+    let server = OpenSearch::start(&["indexing_pressure.memory.limit: 64kb", "http.max_content_length: 100kb"]);
+    let own = Own::on(server.url());
+    let sink = own.open(|_| {});
+    let text = "x".repeat(3_000);
+    let (refused, waited) = put_all(&sink, (0..600).map(|i| document(&format!("d{i}"), 1, &text))).await;
+    assert_eq!((refused.len(), waited), (0, 0), "{refused:?}");
+    let rejections = "/indexing_pressure/memory/total/coordinating_rejections";
+    assert!(count(server.url(), "indexing_pressure", rejections) > 0, "the server never said no");
+    assert_eq!(own.held().len(), 600);
+    // One that is larger than any request may be is refused, and takes no other with it.
+    let few = ["one", "large", "other"]
+        .map(|id| document(id, 1, if id == "large" { "x".repeat(150_000) } else { "x".into() }.as_str()));
+    let (refused, waited) = put_all(&sink, few).await;
+    assert!(refused.len() == 1 && refused["large"].contains("413") && waited == 0, "{refused:?}");
+    assert_eq!(own.held().len(), 602);
+
+    let limit = |to: Json| {
+        ask(
+            server.url(),
+            "PUT",
+            "_cluster/settings",
+            &json!({"persistent": {"network.breaker.inflight_requests.limit": to}}),
+        )
+    };
+    limit("1kb".into());
+    let hasty = own.open(|c| c.patience = Duration::from_millis(300));
+    let busy = hasty.put(Arc::new(document("b", 1, &text))).await;
+    assert!(matches!(busy, Err(SinkError::Busy { .. })), "{busy:?}");
+    assert!(count(server.url(), "breaker", "/breakers/in_flight_requests/tripped") > 0);
+    let patient = own.open(|_| {});
+    let document = Arc::new(document("b", 1, &text));
+    let (put, _) = tokio::join!(patient.put(document), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::task::block_in_place(|| limit(Json::Null));
+    });
+    assert_eq!(put, Ok(Written::Created));
+}
+
+#[tokio::test]
+async fn each_bad_document_among_many_is_refused_with_its_own_reason() {
+    let own = Own::on(OpenSearch::shared());
+    let sink = own.open(|_| {});
+    // One of a hundred; an id that is too long would spoil its whole request.
+    let documents = (0..2_000).map(|i| {
+        let mut d = document(&format!("d{i}"), 1, "text");
+        match i {
+            _ if i % 100 != 50 => {}
+            150 => d.id = "x".repeat(600),
+            250 => drop(d.attrs.insert("k".into(), "v".repeat(40_000))),
+            _ => d.date = Some(format!("day {i}")),
+        }
+        d
+    });
+    let (refused, waited) = put_all(&sink, documents).await;
+    assert_eq!((refused.len(), waited), (20, 0));
+    for (id, why) in &refused {
+        let expect = match id.as_str() {
+            "d250" => "immense term".to_owned(),
+            id if id.starts_with('x') => "600 bytes".to_owned(),
+            id => format!("'day {}'", &id[1..]),
+        };
+        assert!(why.contains(&expect), "{id}: {why}");
+    }
+    let held = own.held();
+    assert_eq!(held.len(), 1_980);
+    assert!(refused.keys().all(|id| !held.contains_key(id)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_wait_while_the_index_is_blocked_closed_or_gone() {
+    let own = Own::on(OpenSearch::shared());
+    let hasty = |c: &mut config::OpenSearch| c.patience = Duration::from_millis(300);
+    let sink = own.open(hasty);
+    sink.put(Arc::new(document("first", 1, "text"))).await.unwrap();
+    let index = format!("{}-000001", own.alias());
+    let block = |name: &str, to: Json| own.ask("PUT", &format!("{index}/_settings"), &json!({(name): to}));
+    let mut version = 1;
+    // A person's block; that of a full disk; a closed index.
+    type Step<'a> = Box<dyn Fn(bool) + 'a>;
+    let steps: [(&str, Step<'_>); 3] = [
+        (
+            "cluster_block_exception",
+            Box::new(|on| drop(block("index.blocks.write", if on { true.into() } else { Json::Null }))),
+        ),
+        (
+            "cluster_block_exception",
+            Box::new(|on| {
+                drop(block("index.blocks.read_only_allow_delete", if on { true.into() } else { Json::Null }))
+            }),
+        ),
+        (
+            "index_closed_exception",
+            Box::new(|on| {
+                drop(own.ask("POST", &format!("{index}/{}", if on { "_close" } else { "_open" }), &Json::Null))
+            }),
+        ),
+    ];
+    for (kind, step) in steps {
+        version += 1;
+        step(true);
+        let refused = sink.put(Arc::new(document("first", version, "text"))).await;
+        assert!(matches!(&refused, Err(SinkError::Unavailable(why)) if why.contains(kind)), "{refused:?}");
+        let (ended, ()) =
+            tokio::join!(put_all(&sink, (0..300).map(|i| document(&format!("d{i}"), version, "text"))), async {
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                tokio::task::block_in_place(|| step(false));
+            });
+        assert!(ended.0.is_empty() && ended.1 > 0, "{ended:?}");
+        assert_eq!(own.held().values().filter(|v| **v == version).count(), 300);
+    }
+    // Somebody deletes the index: it is made again as it should be, and not as the first document happens to be.
+    own.ask("DELETE", &index, &Json::Null);
+    let (refused, _) = put_all(&sink, (0..300).map(|i| document(&format!("e{i}"), 1, "text"))).await;
+    assert!(refused.is_empty(), "{refused:?}");
+    let made = own.ask("GET", &index, &Json::Null);
+    assert_eq!(made[&index]["mappings"]["properties"]["attrs"]["type"], "flat_object", "{made}");
+    assert!(own.held().len() >= 300);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_there_is_unavailable_and_says_where() {
+    let own = Own::on("http://127.0.0.1:9");
+    let sink = own.open(|c| c.patience = Duration::from_millis(200));
+    let put = sink.put(Arc::new(document("a", 1, "text"))).await;
+    assert!(matches!(&put, Err(SinkError::Unavailable(why)) if why.contains("127.0.0.1:9")), "{put:?}");
+    assert!(sink.search(&Query::new("text")).await.unwrap_err().to_string().contains("127.0.0.1:9"));
+    // One of two nodes is: the other does the work.
+    let two = Own { url: format!("{},{}", own.url, OpenSearch::shared()), prefix: own.prefix };
+    let sink = two.open(|_| {});
+    assert_eq!(sink.put(Arc::new(document("a", 1, "text"))).await, Ok(Written::Created));
+}
+
+/// Words in other forms than the text has them, in its language; phrases, and what must not be there, as they are.
+#[tokio::test]
+async fn words_are_found_in_their_other_forms_and_with_or_without_accents() {
+    let own = Own::on(OpenSearch::shared());
+    let sink = own.open(|_| {});
+    let texts = [
+        ("pt", "Os tribunais julgaram as ações dos portugueses."),
+        ("en", "The tide mills were grinding all day."),
+        ("fr", "L'été, les marées montent."),
+        ("xx", "Slovo bez jazyka"),
+    ];
+    for (language, text) in texts {
+        let d = Enriched { language: Some(language.into()), ..document(language, 1, text) };
+        sink.put(Arc::new(d)).await.unwrap();
+    }
+    sink.flush().await.unwrap();
+    for (query, expect) in [
+        ("ações", "pt"),
+        ("acoes", "pt"),
+        ("ação", "pt"),
+        ("portuguesa", "pt"),
+        ("mill", "en"),
+        ("\"tide mills\"", "en"),
+        ("\"tide mill\"", ""),
+        ("-mill tide", "en"),
+        ("-mills tide", ""),
+        ("ete maree", "fr"),
+        ("été", "fr"),
+        ("jazyka", "xx"),
+    ] {
+        let found = sink.search(&Query::new(query)).await.unwrap();
+        let ids: Vec<_> = found.hits.iter().map(|h| h.id.as_str()).collect();
+        assert_eq!(ids.join(" "), expect, "{query}");
+    }
+}
+
+fn tidemill(own: &Own, data: &std::path::Path, args: &[&str]) -> Output {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    whole::clean(&mut c).env("TIDEMILL_PREFIX", &own.prefix).args(["--opensearch", &own.url]);
+    c.arg("--data").arg(data).args(args);
+    c.output().unwrap()
+}
+
+fn json_of(o: &Output) -> Json {
+    serde_json::from_slice(&o.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&o.stderr)))
+}
+
+#[test]
+fn the_demo_web_is_indexed_there_and_found() {
+    let (own, dir) = (Own::on(OpenSearch::shared()), tempfile::tempdir().unwrap());
+    let demo = tidemill(&own, dir.path(), &["demo", "--json", "--keep", dir.path().to_str().unwrap()]);
+    let said = json_of(&demo);
+    assert_eq!(said["unexpected"], 0, "{}", said["urls"]);
+    let indexed = said["urls"].as_array().unwrap().iter().filter(|u| u["fate"] == "indexed").count();
+    assert_eq!(own.held().len(), indexed);
+    assert!(!dir.path().join("index.db").exists());
+    let search = |words: &str| json_of(&tidemill(&own, dir.path(), &["search", "--json", words]));
+    let (with, without) = (search("maré"), search("mare"));
+    assert!(with["total"].as_u64().unwrap() > 0 && with["total"] == without["total"], "{with} {without}");
+    assert!(with["hits"][0]["snippet"].as_str().unwrap().contains("[maré]"), "{with}");
+}
+
+#[test]
+fn the_index_is_planned_and_applied_and_what_loses_data_is_refused() {
+    let (own, dir) = (Own::on(OpenSearch::shared()), tempfile::tempdir().unwrap());
+    let run = |args: &[&str]| tidemill(&own, dir.path(), args);
+    assert_eq!(json_of(&run(&["index", "plan", "--json"]))["actions"].as_array().unwrap().len(), 2);
+    let applied = run(&["index", "apply", "--yes", "--json"]);
+    assert_eq!((applied.status.code(), &json_of(&applied)["left"]), (Some(0), &json!([])));
+    // The server shows all of it as it was asked for.
+    let nothing = json!({"actions": [], "refused": []});
+    assert_eq!(json_of(&run(&["index", "plan", "--json"])), nothing);
+
+    // An index of somebody else's making: a field is missing, another is of another type.
+    let index = format!("{}-000001", own.alias());
+    own.ask("DELETE", &index, &Json::Null);
+    let body = json!({"mappings": {"properties": {"date": {"type": "keyword"}}}});
+    own.ask("DELETE", &format!("_index_template/{}", own.alias()), &Json::Null);
+    own.ask("PUT", &index, &body);
+    let applied = run(&["index", "apply", "--yes", "--json"]);
+    let said = json_of(&applied);
+    assert_eq!((applied.status.code(), &said["left"]), (Some(1), &json!([])), "{said}");
+    let why = said["refused"][0]["why"].as_str().unwrap();
+    assert!(
+        why.contains("date (keyword → date strict_date)") && why.contains("text (its analyzer is missing)"),
+        "{why}"
+    );
+    let now = own.ask("GET", &own.alias(), &Json::Null);
+    let fields = &now[&index]["mappings"]["properties"];
+    assert_eq!((&fields["date"]["type"], &fields["words"]["type"]), (&json!("keyword"), &json!("long")));
+
+    // Where there is no cluster, one sentence with the fix.
+    let none = whole::clean(&mut Command::new(env!("CARGO_BIN_EXE_tidemill")))
+        .args(["index", "plan"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(none.status.code() == Some(2) && String::from_utf8_lossy(&none.stderr).contains("--opensearch"));
+}
