@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::codec::{Ids, Schema};
+use crate::record::codec::Ids;
+use crate::record::schemas::Schema;
 use crate::record::{Kind, StatusEvent};
 
 /// Topic of the high-priority lane.

@@ -5,23 +5,17 @@
 //! | single-object encoding (Avro specification 1.12) | `C3 01`, the schema's 64-bit Rabin fingerprint little-endian | without a schema registry |
 //! | Confluent wire format | `00`, the schema's id in the registry, 4 bytes big-endian | with one: [`Ids`] says so |
 //!
-//! Writer schemas of earlier versions are kept in `schemas/history/`, so old records stay readable; what registry ids mean
-//! is in [`super::writers`].
+//! Our own schemas are in [`super::schemas`]; what registry ids mean is in [`super::writers`].
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use apache_avro::rabin::Rabin;
-use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
-use apache_avro::writer::datum::GenericDatumWriter;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use super::schemas::{Compiled, Datum, RELEASED, Schema, compile};
 use super::writers::{self, Writer};
 
 /// Marker of single-object encoding.
@@ -77,51 +71,6 @@ pub enum CodecError {
     },
 }
 
-/// A record with a schema file; implemented by [`schema!`].
-pub trait Schema: Serialize + DeserializeOwned {
-    /// File name without `.avsc`.
-    const NAME: &'static str;
-    /// The schema's text.
-    const AVSC: &'static str;
-    /// Where the compiled schema lives, one cell a type.
-    fn cell() -> &'static OnceLock<Compiled>;
-}
-
-/// `schema!(UrlTask, "url_task")`: the record's schema is `schemas/url_task.avsc`.
-macro_rules! schema {
-    ($record:ty, $name:literal) => {
-        impl $crate::record::codec::Schema for $record {
-            const NAME: &'static str = $name;
-            const AVSC: &'static str = include_str!(concat!("../../schemas/", $name, ".avsc"));
-            fn cell() -> &'static std::sync::OnceLock<$crate::record::codec::Compiled> {
-                static CELL: std::sync::OnceLock<$crate::record::codec::Compiled> = std::sync::OnceLock::new();
-                &CELL
-            }
-        }
-    };
-}
-pub(crate) use schema;
-
-/// A schema ready to write and read with.
-pub struct Compiled {
-    schema: &'static apache_avro::Schema,
-    fingerprint: u64,
-    writer: GenericDatumWriter<'static>,
-    reader: GenericDatumReader<'static>,
-}
-
-/// Schemas live as long as the process: there is one of each, so leaking it is no leak.
-fn compile(text: &str) -> Result<Compiled, apache_avro::Error> {
-    let schema: &'static apache_avro::Schema = Box::leak(Box::new(apache_avro::Schema::parse_str(text)?));
-    let bytes: [u8; 8] = schema.fingerprint::<Rabin>().bytes.try_into().unwrap_or_default();
-    Ok(Compiled {
-        schema,
-        fingerprint: u64::from_le_bytes(bytes),
-        writer: GenericDatumWriter::builder(schema).build()?,
-        reader: GenericDatumReader::builder(schema).build()?,
-    })
-}
-
 fn avro<T: Schema>(error: apache_avro::Error) -> CodecError {
     CodecError::Avro { name: T::NAME, error: Box::new(error) }
 }
@@ -132,40 +81,6 @@ fn current<T: Schema>() -> Result<&'static Compiled, CodecError> {
     }
     let compiled = compile(T::AVSC).map_err(avro::<T>)?;
     Ok(T::cell().get_or_init(|| compiled))
-}
-
-/// Every schema ever released, the current ones included: a file is added and never changed.
-const HISTORY: &[(&str, &str)] = &[
-    ("url_task", include_str!("../../schemas/history/url_task-1.avsc")),
-    ("page", include_str!("../../schemas/history/page-1.avsc")),
-    ("document", include_str!("../../schemas/history/document-1.avsc")),
-    ("enriched", include_str!("../../schemas/history/enriched-1.avsc")),
-    ("status_event", include_str!("../../schemas/history/status_event-1.avsc")),
-];
-
-struct Released {
-    name: &'static str,
-    canonical: String,
-    compiled: Compiled,
-}
-
-/// The released schemas by fingerprint.
-static RELEASED: LazyLock<HashMap<u64, Released>> = LazyLock::new(|| {
-    let read = |(name, text): &(&'static str, &str)| {
-        let compiled = compile(text).ok()?;
-        Some((compiled.fingerprint, Released { name, canonical: compiled.schema.canonical_form(), compiled }))
-    };
-    HISTORY.iter().filter_map(read).collect()
-});
-
-/// The released schema of that canonical form, and the record's name.
-pub(super) fn released_as(canonical: &str) -> Option<(&'static str, &'static Compiled)> {
-    RELEASED.values().find(|r| r.canonical == canonical).map(|r| (r.name, &r.compiled))
-}
-
-/// The text of a record's current schema.
-pub fn schema_of(name: &str) -> Option<&'static str> {
-    HISTORY.iter().rfind(|(n, _)| *n == name).map(|(_, text)| *text)
 }
 
 /// Which framing is written: the registry's id of each record's current schema by name, or none for single-object
@@ -251,18 +166,6 @@ fn read<T: Schema>(compiled: &Compiled, datum: &[u8]) -> Result<T, CodecError> {
     compiled.reader.read_deser(&mut Datum(datum)).map_err(avro::<T>)
 }
 
-/// A datum's bytes. The library takes their plain end for an empty value here and there; to this one it is an error.
-pub(super) struct Datum<'a>(pub &'a [u8]);
-
-impl Read for Datum<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.0.is_empty() && !buf.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it ends too early"));
-        }
-        self.0.read(buf)
-    }
-}
-
 /// Any record of ours, for people and other programs: the name of its schema and its fields as JSON, bytes as base64.
 /// None for what no schema known here reads.
 pub fn to_json(value: &[u8]) -> Option<(&'static str, serde_json::Value)> {
@@ -305,61 +208,6 @@ fn json(value: Value) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::record::*;
-    use apache_avro::schema_compatibility::SchemaCompatibility;
-
-    fn texts() -> [(&'static str, &'static str); 5] {
-        [
-            (UrlTask::NAME, UrlTask::AVSC),
-            (Page::NAME, Page::AVSC),
-            (Document::NAME, Document::AVSC),
-            (Enriched::NAME, Enriched::AVSC),
-            (StatusEvent::NAME, StatusEvent::AVSC),
-        ]
-    }
-
-    fn parse(text: &str) -> apache_avro::Schema {
-        apache_avro::Schema::parse_str(text).unwrap()
-    }
-
-    /// A reader of today reads what every released version wrote.
-    #[test]
-    fn every_change_is_backward_compatible() {
-        for (name, text) in texts() {
-            for (_, old) in HISTORY.iter().filter(|(n, _)| *n == name) {
-                SchemaCompatibility::can_read(&parse(old), &parse(text)).unwrap_or_else(|e| panic!("{name}: {e}"));
-            }
-        }
-    }
-
-    /// Changing a schema means adding it to the history as the next number.
-    #[test]
-    fn the_current_schemas_are_the_newest_of_the_history() {
-        for (name, text) in texts() {
-            let newest = HISTORY.iter().rfind(|(n, _)| *n == name).map(|(_, t)| *t);
-            assert_eq!(newest, Some(text), "schemas/{name}.avsc changed: add it to schemas/history and to HISTORY");
-        }
-    }
-
-    #[test]
-    fn the_compatibility_check_can_fail() {
-        let with_new_required_field =
-            UrlTask::AVSC.replacen("\"fields\": [", "\"fields\": [{\"name\": \"must\", \"type\": \"string\"},", 1);
-        assert!(SchemaCompatibility::can_read(&parse(UrlTask::AVSC), &parse(&with_new_required_field)).is_err());
-    }
-
-    /// A record written by an older version, without the fields added since.
-    #[test]
-    fn reads_a_record_of_an_older_schema() {
-        let old = r#"{"type":"record","name":"UrlTask","fields":[{"name":"url","type":"string"}]}"#;
-        #[derive(Serialize)]
-        struct Old {
-            url: &'static str,
-        }
-        let compiled = compile(old).unwrap();
-        let datum = compiled.writer.write_ser_to_vec(&Old { url: "http://x/" }).unwrap();
-        let read: UrlTask = compiled.reader.read_deser(&mut datum.as_slice()).unwrap();
-        assert_eq!(read, UrlTask::new("http://x/"));
-    }
 
     #[test]
     fn a_page_reads_back_with_any_bytes() {
@@ -417,10 +265,6 @@ mod tests {
         };
         let (name, shown) = to_json(&encode(&page, &Ids::default()).unwrap()).unwrap();
         assert_eq!((name, &shown["status"], &shown["body"]["inline"]), ("page", &200.into(), &"AP8=".into()));
-        for (_, text) in texts() {
-            let bytes: [u8; 8] = parse(text).fingerprint::<Rabin>().bytes.try_into().unwrap();
-            assert!(RELEASED.contains_key(&u64::from_le_bytes(bytes)), "{text}");
-        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::schema;
+use super::schemas::schema;
 
 /// A link of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ pub mod failure;
 pub mod headers;
 pub mod letter;
 pub mod page;
+pub mod schemas;
 pub mod status;
 pub mod trace;
 pub mod url_task;
@@ -47,7 +48,7 @@ pub enum Kind {
 impl Kind {
     /// Name of its schema, without `.avsc`.
     pub fn schema(self) -> &'static str {
-        use codec::Schema;
+        use schemas::Schema;
         match self {
             Kind::UrlTask => UrlTask::NAME,
             Kind::Page => Page::NAME,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::{self, CodecError, schema};
+use super::codec::{self, CodecError};
 use super::page::Hop;
+use super::schemas::schema;
 
 /// One URL to fetch. `url` is all that is needed; everything else has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -20,7 +20,7 @@ use apache_avro::{Schema as Avro, from_value};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::codec::{Compiled, Datum, released_as};
+use super::schemas::{Compiled, Datum, released_as};
 
 /// Foreign schemas remembered; of more, the oldest is forgotten and fetched again when it is met.
 const FOREIGN: usize = 1_000;

@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::config;
-use crate::record::codec::{Ids, schema_of};
+use crate::record::codec::Ids;
+use crate::record::schemas::schema_of;
 use crate::record::writers::{self, LearnError};
 use crate::topology::{self, Names};
 use client::{Client, Failure};

@@ -16,7 +16,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidemill::record::codec::{self, Schema};
+use tidemill::record::codec;
+use tidemill::record::schemas::Schema;
 use tidemill::topology::Names;
 use tidemill::transport::tail::{From, Tail};
 use tidemill::transport::{Incoming, Transport};

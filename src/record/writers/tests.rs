@@ -5,7 +5,8 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 
 use super::*;
-use crate::record::codec::{CodecError, Ids, Schema, decode, encode, is_avro, schema_of, unknown_id};
+use crate::record::codec::{CodecError, Ids, decode, encode, is_avro, unknown_id};
+use crate::record::schemas::{Schema, schema_of};
 use crate::record::*;
 
 /// The table belongs to the process: each test has ids of its own.
