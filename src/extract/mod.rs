@@ -1,6 +1,6 @@
 //! From the bytes of a page to its text: what kind of body it is, its main text, its metadata.
 
-mod elements;
+pub mod elements;
 #[cfg(test)]
 mod hostile;
 pub mod html;
@@ -12,6 +12,7 @@ pub mod scan;
 pub mod sniff;
 pub mod stage;
 mod tame;
+pub mod tree;
 
 pub use html::{ExtractError, Extracted, Link, extract};
 pub use limits::Limits;

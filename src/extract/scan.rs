@@ -38,12 +38,12 @@ impl<'a> Tag<'a> {
 
     /// The attributes in order, names as written, values without quotes and not decoded.
     pub fn attributes(&self) -> Attributes<'a> {
-        Attributes { rest: self.attributes }
+        Attributes::of(self.attributes)
     }
 
     /// The raw value of the first attribute `name` (lower case), of the first `MANY` attributes.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        self.attributes().take(MANY).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.attributes().get(name)
     }
 }
 
@@ -57,6 +57,16 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// Those of `text`, what stands between a tag's name and its `>`.
+    pub fn of(text: &'a str) -> Self {
+        Self { rest: text }
+    }
+
+    /// The raw value of the first attribute `name` (lower case), of the first `MANY` attributes.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.clone().take(MANY).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
     /// What has not been read yet.
     pub fn rest(&self) -> &'a str {
         self.rest
