@@ -241,7 +241,11 @@ const fn slots() -> [(u128, u8); 512] {
     let mut slots = [(0, u8::MAX); 512];
     let mut at = 0;
     while at < KNOWN.len() {
-        let Some(key) = pack(KNOWN[at].0.as_bytes()) else { panic!("a name of more than 16 bytes") };
+        let key = match pack(KNOWN[at].0.as_bytes()) {
+            Some(key) => key,
+            None => 0,
+        };
+        assert!(key != 0, "a name of more than 16 bytes");
         let mut slot = hash(key);
         while slots[slot].0 != 0 {
             slot = (slot + 1) % 512;
