@@ -110,9 +110,15 @@ where
 impl<I: Weigh, O> Batcher<I, O> {
     /// Has one item worked on. If the caller stops waiting, the work may be done all the same.
     pub async fn call(&self, item: I) -> Result<O, Closed> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         self.requests.send(Request { item, reply }).await.map_err(|_| Closed)?;
-        answer.await.map_err(|_| Closed)
+        tokio::select! {
+            biased;
+            outcome = &mut answer => outcome.map_err(|_| Closed),
+            // An item that is put into the queue while the worker's end goes stays there, its reply with it, as long as
+            // there are callers (seen once, on a busy machine): so the reply alone is not enough to wait for.
+            () = self.requests.closed() => answer.try_recv().map_err(|_| Closed),
+        }
     }
 }
 
@@ -205,6 +211,7 @@ impl<I, O> Batch<I, O> {
 mod tests {
     use super::*;
     use futures::future::join_all;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     impl Weigh for usize {
         fn weight(&self) -> usize {
@@ -287,6 +294,32 @@ mod tests {
         assert_eq!(batcher.call(2).await, Ok(2));
         assert_eq!(batcher.call(3).await, Err(Closed));
         assert_eq!(batcher.call(2).await, Err(Closed));
+    }
+
+    /// An item may be put into the queue at the very moment at which the worker's end goes: nobody takes it out again.
+    #[tokio::test]
+    async fn a_worker_that_dies_while_it_is_called_leaves_nobody_waiting() {
+        let (give, take) = std::sync::mpsc::sync_channel::<Inbox<usize, usize>>(1);
+        let near = Arc::new(AtomicBool::new(false));
+        let dies = Arc::clone(&near);
+        let thread = std::thread::spawn(move || {
+            for inbox in take {
+                while !dies.swap(false, Ordering::AcqRel) {
+                    std::hint::spin_loop();
+                }
+                drop(inbox);
+            }
+        });
+        for round in 0..5_000 {
+            let (batcher, inbox) = channel::<usize, usize>(Limits { items: 8, bytes: 100 });
+            give.send(inbox).unwrap();
+            near.store(true, Ordering::Release);
+            (0..round % 256).for_each(|_| std::hint::spin_loop());
+            let told = tokio::time::timeout(Duration::from_secs(20), batcher.call(1)).await;
+            assert_eq!(told, Ok(Err(Closed)), "round {round}");
+        }
+        drop(give);
+        thread.join().unwrap();
     }
 
     #[tokio::test]
