@@ -42,4 +42,5 @@ pub mod telemetry;
 pub mod topics;
 pub mod topology;
 pub mod transport;
+pub mod upstream;
 pub mod web;

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::blob::Blobs;
 use crate::blob::folder::Folder;
+use crate::blob::s3::S3;
+use crate::blob::{self, Blobs};
 use crate::config::Config;
 use crate::engine::attempt::{Handler, Learning};
 use crate::engine::route::Router;
@@ -27,12 +28,14 @@ use crate::sink::jsonl::{JsonLines, Mode};
 use crate::sink::opensearch::OpenSearchIndex;
 use crate::sink::sqlite::SqliteIndex;
 use crate::sink::{Search, Sink};
-use crate::store::Store;
+use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 use crate::topology::{self, Ladder, Names, StageName};
 use crate::transport::Transport;
 use crate::transport::kafka::Kafka;
 use crate::transport::sqlite::Sqlite;
+use crate::upstream::calls::Calls;
 
 /// How often old records, store entries and blobs are swept.
 const SWEEP: Duration = Duration::from_secs(600);
@@ -113,6 +116,33 @@ fn open_sink(config: &Config) -> Result<Arc<dyn Sink>> {
     })
 }
 
+/// The store: Redis if there is one, else the embedded one.
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+    let (store, calls): (Arc<dyn Store>, Calls) = match config.store.redis.is_empty() {
+        true => (Arc::new(SqliteStore::open(&config.store_file())?), Calls::embedded("store.sqlite")),
+        false => {
+            let redis = RedisStore::open(&config.store, &config.prefix).await?;
+            (Arc::new(redis), Calls::remote("store.redis", &config.store.breaker))
+        }
+    };
+    Ok(Arc::new(store::guarded::Guarded::new(store, calls)))
+}
+
+/// The blobs: in S3 if there is one, else in the folder.
+pub async fn open_blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
+    let (blobs, calls): (Arc<dyn Blobs>, Calls) = match config.blob.s3.is_empty() {
+        true => {
+            let folder = Folder::open(&config.blob_dir(), config.blob.compression)?;
+            (Arc::new(folder), Calls::embedded("blob.folder"))
+        }
+        false => {
+            let s3 = S3::open(&config.blob, &config.s3).await?;
+            (Arc::new(s3), Calls::remote("blob.s3", &config.blob.breaker))
+        }
+    };
+    Ok(Arc::new(blob::guarded::Guarded::new(blobs, calls)))
+}
+
 fn open_search_cluster(config: &Config) -> Result<OpenSearchIndex> {
     OpenSearchIndex::open(&config.opensearch, &config.prefix).map_err(anyhow::Error::msg)
 }
@@ -126,8 +156,8 @@ impl Pipeline {
             names,
             transport,
             registry,
-            store: Arc::new(SqliteStore::open(&config.store_file())?),
-            blobs: Arc::new(Folder::open(&config.blob_dir())?),
+            store: open_store(&config).await?,
+            blobs: open_blobs(&config).await?,
             sink: Arc::clone(&index),
             index,
             config,

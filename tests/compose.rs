@@ -62,6 +62,7 @@ fn images_are_pinned_to_what_the_tests_run_on() {
     let version = |of: &str| versions.lines().find_map(|l| l.strip_prefix(&format!("{of}_version="))).unwrap();
     assert_eq!(image("registry"), format!("apicurio/apicurio-registry:{}", version("apicurio")));
     assert_eq!(image("opensearch"), format!("opensearchproject/opensearch:{}", version("opensearch")));
+    assert_eq!(image("s3"), format!("versity/versitygw:v{}", version("versitygw")));
     let rust = text("Cargo.toml");
     let rust = rust.lines().find_map(|l| l.strip_prefix("rust-version = ")).unwrap().trim_matches('"').to_owned();
     assert!(text("Dockerfile").contains(&format!("FROM rust:{rust}-")), "the Dockerfile builds with another Rust");
@@ -98,6 +99,24 @@ fn tidemill_takes_its_settings_and_they_lead_to_the_services() {
     let index = url::Url::parse(shown["opensearch"]["url"].as_str().unwrap()).unwrap();
     assert_eq!((index.host_str(), index.port()), (Some("opensearch"), Some(9200)));
     assert_eq!(strings(&services["opensearch"]["ports"]), ["127.0.0.1:9200:9200"]);
+
+    let redis = url::Url::parse(shown["store"]["redis"].as_str().unwrap()).unwrap();
+    assert_eq!((redis.host_str(), redis.port().unwrap_or(6379)), (Some("redis"), 6379));
+    // Redis forgets what is nearest to its end rather than refuse: every entry has one.
+    let command = strings(&services["redis"]["command"]).join(" ");
+    assert!(command.contains("--maxmemory-policy volatile-ttl"), "{command}");
+
+    let bucket = url::Url::parse(shown["blob"]["s3"].as_str().unwrap()).unwrap();
+    let endpoint = url::Url::parse(shown["s3"]["endpoint"].as_str().unwrap()).unwrap();
+    let (s3, started) = (&services["s3"], strings(&services["s3"]["entrypoint"]).join(" "));
+    assert!(started.contains(&format!("mkdir -p /objects/{} ", bucket.host_str().unwrap())), "{started}");
+    assert_eq!(endpoint.host_str(), Some("s3"));
+    assert!(started.contains(&format!("--port :{} --health /health ", endpoint.port().unwrap())), "{started}");
+    let healthy = strings(&s3["healthcheck"]["test"]).join(" ");
+    assert!(healthy.contains(&format!(":{}/health", endpoint.port().unwrap())), "{healthy}");
+    for (theirs, ours) in [("ROOT_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), ("ROOT_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")] {
+        assert_eq!(get(&environment(s3), theirs), get(&environment(of), ours));
+    }
 }
 
 #[test]

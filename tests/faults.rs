@@ -12,22 +12,6 @@ use std::time::{Duration, Instant};
 use whole::ledger::{Bench, counters_are_exact};
 use whole::{Running, Tidemill, clean, eventually};
 
-/// Waits until the index has not grown for so long.
-fn until_stuck(bench: &Bench, running: &mut Running, still: Duration) -> usize {
-    let (mut count, mut since) = (bench.indexed(), Instant::now());
-    let until = Instant::now() + Duration::from_secs(60);
-    while since.elapsed() < still {
-        assert!(running.poll().is_none(), "it ended although nothing can be written");
-        assert!(Instant::now() < until, "it never got stuck");
-        std::thread::sleep(Duration::from_millis(50));
-        let now = bench.indexed();
-        if now != count {
-            (count, since) = (now, Instant::now());
-        }
-    }
-    count
-}
-
 /// A limit on the size of files makes writes fail as a full disk does, and can be lifted while the process runs.
 #[cfg(target_os = "linux")]
 #[test]
@@ -40,7 +24,7 @@ fn a_full_disk_is_waited_out() {
     clean(&mut command).current_dir(bench.dir.path()).arg("-c").arg(script);
     command.arg(plain.get_program()).args(plain.get_args());
     let mut running = Running::start(&mut command);
-    let stuck = until_stuck(&bench, &mut running, Duration::from_secs(3));
+    let stuck = bench.until_stuck(&mut running, Duration::from_secs(3));
     assert!(stuck < 1_500, "the limit was never reached");
     println!("stuck at {stuck}");
     let pid = running.child.id().to_string();
@@ -60,7 +44,7 @@ fn locked(name: &str, total: usize) {
     other.busy_timeout(Duration::from_secs(10)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let since = Instant::now();
-    let stuck = until_stuck(&bench, &mut running, Duration::from_secs(2));
+    let stuck = bench.until_stuck(&mut running, Duration::from_secs(2));
     assert!(stuck < total, "{name} was not locked in time");
     // SQLite waits 10 s for a lock here; this is longer.
     std::thread::sleep(Duration::from_secs(12).saturating_sub(since.elapsed()));

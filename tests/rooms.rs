@@ -9,6 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["record", "sqlite", "batch", "failpoints"],
     &["topology", "web", "telemetry"],
     &["config"],
+    &["upstream"],
     &["transport", "store", "blob", "sink", "demo"],
     &["registry"],
     &["engine", "jobs", "dlq", "topics"],

@@ -1,4 +1,4 @@
-//! Blobs in a folder: `<root>/sha256/<2 digits>/<64 digits>.zst`, which `zstdcat` reads.
+//! Blobs in a folder: `<root>/sha256/<2 digits>/<64 digits>.zst`, which `zstdcat` reads, or `.gz`, which `zcat` does.
 //!
 //! A blob is written to a file of its own in `<root>/tmp`, synced, and renamed to its place, so a file under its name is
 //! always whole. Its time of change is when it was last put.
@@ -8,7 +8,7 @@
 //! that dies. It also follows that a temporary file seen by a sweep is nobody's any more.
 
 use std::fs::{self, DirEntry, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,23 +17,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tracing::warn;
 
+use super::coding::{self, Encoder};
 use super::{BlobError, Blobs, LARGEST, Result, digits, key};
-
-/// A body is written once and read about once; a higher level costs more than it saves.
-const LEVEL: i32 = 1;
-/// Memory reserved on the word of a file's header; a larger blob grows as it is read.
-const RESERVE: u64 = 16 << 20;
+use crate::config::Compression;
 
 /// Blobs in a folder. Cheap to clone; several processes may share the folder.
 #[derive(Clone)]
 pub struct Folder {
     root: Arc<Path>,
+    coding: Compression,
 }
 
 impl Folder {
-    /// Opens or creates the folder.
-    pub fn open(root: &Path) -> Result<Folder> {
-        let folder = Folder { root: root.into() };
+    /// Opens or creates the folder. `coding`: of what is put; both are read.
+    pub fn open(root: &Path, coding: Compression) -> Result<Folder> {
+        let folder = Folder { root: root.into(), coding };
         folder.make().map_err(|e| folder.failed(&e))?;
         Ok(folder)
     }
@@ -66,8 +64,8 @@ impl Folder {
         })
     }
 
-    fn place(&self, digits: &str) -> PathBuf {
-        self.root.join("sha256").join(&digits[..2]).join(format!("{digits}.zst"))
+    fn place(&self, digits: &str, coding: Compression) -> PathBuf {
+        self.root.join("sha256").join(&digits[..2]).join(format!("{digits}.{}", coding::suffix(coding)))
     }
 
     /// A handle of its own each time: a lock belongs to the handle.
@@ -85,7 +83,7 @@ impl Folder {
             Err(e) => return Err(e),
         }
         let temporary = self.root.join("tmp").join(uuid::Uuid::now_v7().simple().to_string());
-        let written = compress(bytes, &temporary).and_then(|()| fs::rename(&temporary, place));
+        let written = compress(bytes, &temporary, self.coding).and_then(|()| fs::rename(&temporary, place));
         if let Err(e) = written {
             let _the_sweep_takes_it = fs::remove_file(&temporary);
             return Err(e);
@@ -94,20 +92,24 @@ impl Folder {
     }
 
     fn read(&self, key: &str) -> Result<Bytes> {
-        let file = match File::open(self.place(digits(key)?)) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(BlobError::NotFound(key.to_owned())),
-            Err(e) => return Err(self.failed(&e)),
-        };
-        let damaged = |why: &dyn ToString| BlobError::Damaged { key: key.to_owned(), why: why.to_string() };
-        let bytes = decompress(file).map_err(|e| match e.kind() {
-            ErrorKind::PermissionDenied => self.failed(&e),
-            _ => damaged(&e),
-        })?;
-        if super::key(&bytes) != key {
-            return Err(damaged(&"its bytes have another hash"));
+        let digits = digits(key)?;
+        for coding in coding::order(self.coding) {
+            let file = match File::open(self.place(digits, coding)) {
+                Ok(file) => file,
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(self.failed(&e)),
+            };
+            let bytes = coding::decompress(coding, file).map_err(|e| match e.kind() {
+                ErrorKind::PermissionDenied => self.failed(&e),
+                _ => BlobError::Damaged { key: key.to_owned(), why: e.to_string() },
+            })?;
+            return super::checked(key, bytes);
         }
-        Ok(bytes.into())
+        Err(BlobError::NotFound(key.to_owned()))
+    }
+
+    fn remove(&self, digits: &str) -> io::Result<()> {
+        coding::order(self.coding).into_iter().try_for_each(|c| removed(&self.place(digits, c)).map(drop))
     }
 
     fn clear(&self, older_than: Duration) -> io::Result<u64> {
@@ -152,7 +154,7 @@ impl Blobs for Folder {
         }
         self.run(move |folder| {
             let key = key(&bytes);
-            folder.write(&bytes, &folder.place(digits(&key)?)).map_err(|e| folder.failed(&e))?;
+            folder.write(&bytes, &folder.place(digits(&key)?, folder.coding)).map_err(|e| folder.failed(&e))?;
             Ok(key)
         })
         .await
@@ -164,8 +166,8 @@ impl Blobs for Folder {
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        let place = self.place(digits(key)?);
-        self.run(move |folder| removed(&place).map(|_| ()).map_err(|e| folder.failed(&e))).await
+        let digits = digits(key)?.to_owned();
+        self.run(move |folder| folder.remove(&digits).map_err(|e| folder.failed(&e))).await
     }
 
     async fn sweep(&self, older_than: Duration) -> Result<u64> {
@@ -174,24 +176,10 @@ impl Blobs for Folder {
 }
 
 /// Straight into the file: the compressed bytes are never in memory as a whole.
-fn compress(bytes: &[u8], to: &Path) -> io::Result<()> {
-    let mut encoder = zstd::stream::Encoder::new(File::create_new(to)?, LEVEL)?;
-    encoder.set_pledged_src_size(Some(bytes.len() as u64))?;
-    encoder.include_contentsize(true)?;
+fn compress(bytes: &[u8], to: &Path, coding: Compression) -> io::Result<()> {
+    let mut encoder = Encoder::new(coding, File::create_new(to)?, Some(bytes.len() as u64))?;
     encoder.write_all(bytes)?;
     encoder.finish()?.sync_all()
-}
-
-/// Reads a file back, with what it may cost bounded.
-fn decompress(mut file: File) -> io::Result<Vec<u8>> {
-    let mut header = vec![];
-    // 18 bytes: the longest header of a frame (RFC 8878, 3.1.1).
-    (&mut file).take(18).read_to_end(&mut header)?;
-    let announced = zstd::zstd_safe::get_frame_content_size(&header).ok().flatten().unwrap_or(0);
-    let mut bytes = Vec::with_capacity(announced.min(RESERVE) as usize);
-    let decoder = zstd::stream::Decoder::new(header.as_slice().chain(file))?;
-    decoder.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// The folder that a path is in.
@@ -221,7 +209,7 @@ mod tests {
 
     fn folder() -> (tempfile::TempDir, Folder) {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&dir.path().join("blobs")).unwrap();
+        let folder = Folder::open(&dir.path().join("blobs"), Compression::Zstd).unwrap();
         (dir, folder)
     }
 
@@ -240,7 +228,7 @@ mod tests {
     async fn says_that_a_blob_is_damaged() {
         let (_dir, folder) = folder();
         let key = folder.put(Bytes::from_static(b"some bytes")).await.unwrap();
-        let place = folder.place(digits(&key).unwrap());
+        let place = folder.place(digits(&key).unwrap(), Compression::Zstd);
         let good = fs::read(&place).unwrap();
         let mut huge = good.clone();
         // A header that announces 2^60 bytes.
@@ -252,6 +240,19 @@ mod tests {
             let e = folder.get(&key).await.unwrap_err();
             assert!(matches!(e, BlobError::Damaged { .. }), "{e}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_put_before_the_setting_changed_is_found() {
+        let (dir, folder) = folder();
+        let old = folder.put(Bytes::from_static(b"old")).await.unwrap();
+        let folder = Folder::open(&dir.path().join("blobs"), Compression::Gzip).unwrap();
+        let new = folder.put(Bytes::from_static(b"new")).await.unwrap();
+        assert!(folder.place(&new[7..], Compression::Gzip).exists());
+        assert_eq!(folder.get(&old).await, Ok(Bytes::from_static(b"old")));
+        assert_eq!(folder.get(&new).await, Ok(Bytes::from_static(b"new")));
+        folder.delete(&old).await.unwrap();
+        assert_eq!(folder.get(&old).await, Err(BlobError::NotFound(old)));
     }
 
     #[tokio::test]
@@ -268,7 +269,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, b"").unwrap();
-        let e = Folder::open(&file).err().unwrap().to_string();
+        let e = Folder::open(&file, Compression::Zstd).err().unwrap().to_string();
         assert!(e.contains("file"), "{e}");
     }
 }

@@ -3,7 +3,10 @@
 //! A key is `sha256/<64 hex digits>` of the bytes. A blob is durable when `put` returns, so a record that names it may be
 //! written afterwards.
 
+pub mod coding;
 pub mod folder;
+pub mod guarded;
+pub mod s3;
 
 use std::time::Duration;
 
@@ -34,7 +37,10 @@ pub enum BlobError {
     /// Over [`LARGEST`].
     #[error("a blob of {0} bytes is more than the {LARGEST} that are allowed")]
     TooLarge(u64),
-    /// Disk full, permissions and the like: try again when it is mended.
+    /// Only a person can mend it.
+    #[error("{0}")]
+    Fatal(String),
+    /// Disk full, permissions, a service that is away and the like: try again when it is mended.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -45,7 +51,7 @@ pub type Result<T> = std::result::Result<T, BlobError>;
 /// A place for large bodies.
 #[async_trait]
 pub trait Blobs: Send + Sync {
-    /// `folder`, …
+    /// `folder`, `s3`, …
     fn name(&self) -> &'static str;
 
     /// Keeps the bytes and returns their key, durable. Bytes that are there already only become young again.
@@ -64,6 +70,14 @@ pub trait Blobs: Send + Sync {
 /// The key of these bytes.
 pub fn key(bytes: &[u8]) -> String {
     format!("sha256/{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// The bytes, if they are those of the key.
+fn checked(expected: &str, bytes: Vec<u8>) -> Result<Bytes> {
+    if key(&bytes) != expected {
+        return Err(BlobError::Damaged { key: expected.to_owned(), why: "its bytes have another hash".into() });
+    }
+    Ok(bytes.into())
 }
 
 /// The hex digits of a key.

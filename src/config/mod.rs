@@ -8,6 +8,7 @@ mod kafka;
 mod load;
 mod opensearch;
 mod secret;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +25,8 @@ use crate::topology::{Ladder, StageName};
 pub use kafka::{GroupProtocol, Kafka, Settings};
 pub use load::{ConfigError, Flags, Loaded, load};
 pub use opensearch::OpenSearch;
-pub use secret::Secret;
+pub use secret::{Secret, SecretUrl};
+pub use stores::{Blob, Breaker, Compression, S3, Store};
 
 /// Everything. The default is what runs without a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,7 @@ pub struct Config {
     pub extract: Extract,
     pub blob: Blob,
     pub store: Store,
+    pub s3: S3,
     pub registry: Registry,
 }
 
@@ -135,26 +138,6 @@ pub struct Extract {
     pub max_bytes: ByteSize,
 }
 
-/// Bodies beside the records.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Blob {
-    /// A larger body travels as a reference.
-    pub threshold: ByteSize,
-    /// Blobs not used for so long are swept; longer than the `pages` topic keeps its records.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub keep: Duration,
-}
-
-/// Memory of what was seen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Store {
-    /// How long a URL counts as taken in its job, and a body as held by its document.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub keep: Duration,
-}
-
 /// The schema registry that gives the topics' values their ids (Confluent wire format).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -212,6 +195,7 @@ impl Default for Config {
             extract: Extract::default(),
             blob: Blob::default(),
             store: Store::default(),
+            s3: S3::default(),
             registry: Registry::default(),
         }
     }
@@ -262,18 +246,6 @@ impl Default for Fetch {
 impl Default for Extract {
     fn default() -> Self {
         Extract { threads: 0, deadline: secs(20), max_bytes: ByteSize::mib(10) }
-    }
-}
-
-impl Default for Blob {
-    fn default() -> Self {
-        Blob { threshold: ByteSize::kib(256), keep: secs(8 * 86_400) }
-    }
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Store { keep: secs(30 * 86_400) }
     }
 }
 

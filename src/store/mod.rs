@@ -4,6 +4,8 @@
 //! does not, and may be lost with the machine's power. So an entry's value names who wrote it, and [`Store::claim`] gives
 //! an owner its own entry again.
 
+pub mod guarded;
+pub mod redis;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -41,7 +43,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// are fine: of several claims of one key, one wins.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// `sqlite`, …
+    /// `sqlite`, `redis`, …
     fn name(&self) -> &'static str;
 
     /// The value, unless absent or expired.
@@ -60,6 +62,6 @@ pub trait Store: Send + Sync {
     /// Removes all entries whose keys begin so; returns how many.
     async fn delete_prefix(&self, namespace: &str, prefix: &str) -> Result<u64>;
 
-    /// Removes what has expired by `now` (Unix ms); returns how many.
+    /// Removes what has expired by `now` (Unix ms); returns how many. None where the store does so by itself.
     async fn sweep(&self, now: i64) -> Result<u64>;
 }

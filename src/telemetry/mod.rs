@@ -51,6 +51,8 @@ macro_rules! metric {
     };
 }
 
+pub mod calls;
+
 metric!(
     /// Outcomes by stage, outcome and class.
     OUTCOMES: IntCounterVec = IntCounterVec::new(
@@ -383,6 +385,8 @@ mod tests {
         unstable_partitions("g", 1);
         bulk("answered", 100, Duration::from_millis(700));
         bulk_document("stale");
+        calls::call("store.redis", "claim", "ok", Duration::from_millis(3));
+        calls::breaker("store.redis", 2);
         let text = exposition();
         for line in [
             "records_total{class=\"\",outcome=\"dead_lettered\",stage=\"enrich\"} 0",
@@ -408,6 +412,8 @@ mod tests {
             "unstable_partitions{group=\"g\"} 1",
             "bulk_seconds_bucket{outcome=\"answered\",le=\"1\"} 1",
             "bulk_size_documents_bucket{le=\"64\"} 0",
+            "call_seconds_bucket{operation=\"claim\",outcome=\"ok\",service=\"store.redis\",le=\"0.005\"} 1",
+            "breaker_state{service=\"store.redis\"} 2",
             "bulk_documents_total{outcome=\"stale\"} 1",
         ] {
             assert!(text.contains(&format!("\ntidemill_{line}\n")), "{line} is missing:\n{text}");

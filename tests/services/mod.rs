@@ -1,5 +1,6 @@
-//! Real services for tests: a Kafka, a schema registry, an OpenSearch, Kafka's own Java tools. The scripts beside this file start them
-//! (and install them first, if need be); each ends with the process that started it, even when that is killed.
+//! Real services for tests: a Kafka, a schema registry, an OpenSearch, a Redis, an S3 server, Kafka's own Java tools. The
+//! scripts beside this file start them (and install them first, if need be); each ends with the process that started it,
+//! even when that is killed.
 
 // Each test file is a crate of its own and uses some of this.
 #![allow(dead_code)]
@@ -127,22 +128,102 @@ impl OpenSearch {
 
     /// Process id when it was last started.
     pub fn pid(&self) -> u32 {
-        let file = self.held.folder.join("pid");
-        std::fs::read_to_string(file).expect("it has a pid file").trim().parse().unwrap()
+        self.held.pid()
     }
 
     /// Kills it where it stands (SIGKILL).
     pub fn kill(&self) {
-        let pid = self.pid();
-        signal(pid, "KILL");
-        until("OpenSearch has ended", || !runs(pid));
+        self.held.kill();
     }
 
     /// Starts it again on its data, and waits until it answers.
     pub fn restart(&self) {
-        let mut c = script("opensearch");
-        let done = c.arg(&self.held.folder).arg("0").stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
-        assert!(done.success(), "OpenSearch did not come back; its log is above");
+        self.held.restart("opensearch", &[]);
+    }
+}
+
+/// A Redis that keeps all in memory: one that was killed has forgotten everything.
+pub struct Redis {
+    held: Held,
+    extra: String,
+}
+
+impl Redis {
+    /// Starts one. `extra`: more of its options, such as `--requirepass hush`.
+    pub fn start(extra: &str) -> Redis {
+        Redis { held: Held::start("redis", &[], &[("REDIS_EXTRA", extra)]), extra: extra.to_owned() }
+    }
+
+    /// URL of one that all tests of this binary share. Use [`unique`] prefixes on it.
+    pub fn shared() -> &'static str {
+        static SHARED: OnceLock<Redis> = OnceLock::new();
+        SHARED.get_or_init(|| Redis::start("")).url()
+    }
+
+    /// `redis://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.held.says
+    }
+
+    /// Kills it where it stands (SIGKILL).
+    pub fn kill(&self) {
+        self.held.kill();
+    }
+
+    /// Starts it again, empty, and waits until it answers.
+    pub fn restart(&self) {
+        self.held.restart("redis", &[("REDIS_EXTRA", &self.extra)]);
+    }
+
+    /// Suspends it (SIGSTOP): its connections stay open, and nothing answers.
+    pub fn pause(&self) {
+        self.held.pause();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        signal(self.held.pid(), "CONT");
+    }
+}
+
+/// An S3 server with a bucket [`S3::BUCKET`]; [`S3::KEY`] is both of its keys.
+pub struct S3 {
+    held: Held,
+}
+
+impl S3 {
+    pub const BUCKET: &str = "tidemill";
+    pub const KEY: &str = "tidemill-test";
+
+    /// Starts one.
+    pub fn start() -> S3 {
+        S3 { held: Held::start("s3", &[], &[]) }
+    }
+
+    /// Endpoint of one that all tests of this binary share. Use [`unique`] prefixes on it.
+    pub fn shared() -> &'static str {
+        static SHARED: OnceLock<S3> = OnceLock::new();
+        SHARED.get_or_init(S3::start).url()
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.held.says
+    }
+
+    /// Its bucket's objects, a file each.
+    pub fn folder(&self) -> PathBuf {
+        self.held.folder.join("data").join(S3::BUCKET)
+    }
+
+    /// Kills it where it stands (SIGKILL).
+    pub fn kill(&self) {
+        self.held.kill();
+    }
+
+    /// Starts it again on its data, and waits until it answers.
+    pub fn restart(&self) {
+        self.held.restart("s3", &[]);
     }
 }
 
@@ -215,6 +296,31 @@ impl Held {
             panic!("{name} did not start; why is above");
         }
         Held { script, folder, says: says.trim().to_owned() }
+    }
+
+    /// Process id when it was last started.
+    fn pid(&self) -> u32 {
+        let file = self.folder.join("pid");
+        std::fs::read_to_string(file).expect("it has a pid file").trim().parse().unwrap()
+    }
+
+    fn kill(&self) {
+        let pid = self.pid();
+        signal(pid, "KILL");
+        until("it has ended", || !runs(pid));
+    }
+
+    fn restart(&self, name: &str, env: &[(&str, &str)]) {
+        let mut c = script(name);
+        c.arg(&self.folder).arg("0").envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
+        assert!(c.status().unwrap().success(), "{name} did not come back; its log is above");
+    }
+
+    fn pause(&self) {
+        let pid = self.pid();
+        signal(pid, "STOP");
+        // Each thread stops when it sees the signal, a moment later.
+        until("it is suspended", || states(pid).iter().all(|s| *s == b'T'));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tidemill::demo::{Options, Site};
@@ -81,6 +81,22 @@ impl Bench {
             self.indexed() >= n
         });
         assert!(reached, "{n} documents were not in the index in time");
+    }
+
+    /// Waits until the index has not grown for so long; how many documents it has then.
+    pub fn until_stuck(&self, running: &mut Running, still: Duration) -> usize {
+        let (mut count, mut since) = (self.indexed(), Instant::now());
+        let until = Instant::now() + Duration::from_secs(60);
+        while since.elapsed() < still {
+            assert!(running.poll().is_none(), "it ended although something it needs is away");
+            assert!(Instant::now() < until, "it never got stuck");
+            std::thread::sleep(Duration::from_millis(50));
+            let now = self.indexed();
+            if now != count {
+                (count, since) = (now, Instant::now());
+            }
+        }
+        count
     }
 
     pub fn ledger(&self) -> Ledger {

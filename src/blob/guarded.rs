@@ -1,0 +1,60 @@
+//! Any place for blobs, its calls timed, and held back while it is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{BlobError, Blobs, Result};
+use crate::upstream::calls::{Calls, Verdict};
+
+/// Blobs behind their [`Calls`].
+pub struct Guarded {
+    inner: Arc<dyn Blobs>,
+    calls: Calls,
+}
+
+impl Guarded {
+    /// Of a place for blobs.
+    pub fn new(inner: Arc<dyn Blobs>, calls: Calls) -> Guarded {
+        Guarded { inner, calls }
+    }
+}
+
+impl Verdict for BlobError {
+    fn is_missing(&self) -> bool {
+        matches!(self, BlobError::NotFound(_))
+    }
+
+    fn is_unavailable(&self) -> bool {
+        matches!(self, BlobError::Unavailable(_))
+    }
+
+    fn refused(why: String) -> BlobError {
+        BlobError::Unavailable(why)
+    }
+}
+
+#[async_trait]
+impl Blobs for Guarded {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn put(&self, bytes: Bytes) -> Result<String> {
+        self.calls.call("put", self.inner.put(bytes)).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        self.calls.call("get", self.inner.get(key)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.calls.call("delete", self.inner.delete(key)).await
+    }
+
+    async fn sweep(&self, older_than: Duration) -> Result<u64> {
+        self.calls.call("sweep", self.inner.sweep(older_than)).await
+    }
+}

@@ -1,0 +1,264 @@
+//! Blobs in an S3 bucket: `<prefix>/sha256/<2 digits>/<64 digits>.zst` or `.gz`.
+//!
+//! A put writes the object whether it is there or not, so its time is that of its last put. A sweep must not remove what
+//! a put has just made young again, and S3 can delete no object on the condition that it is old. So:
+//!
+//! ```text
+//! sweep of ab/:  write sweeping/ab/<id> ► list ab/ again ► delete what is still old ► delete sweeping/ab/<id>
+//! put in ab/:    write the object ► wait until sweeping/ab/ is empty ► is the object there? else from the start
+//! ```
+//!
+//! S3 is strongly consistent. A put that is written before the second list is seen there as young. One that is written
+//! after it finds the sweep's mark, or the sweep over and then the truth of its object. Ages are told by the server's clock
+//! alone: an object's time against the mark's.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use url::Url;
+
+use super::coding::{self, compress, decompress};
+use super::{BlobError, Blobs, LARGEST, Result, checked, digits, key};
+use crate::config::{self, Compression};
+use crate::record::now_ms;
+use crate::upstream;
+
+/// A larger object is written in parts.
+const PART: usize = 8 << 20;
+/// Parts on their way at once.
+const PARTS: usize = 4;
+/// Listings of S3 tell times in whole seconds.
+const GRAIN: i64 = 1_000;
+/// A sweep deletes nothing later than this after its mark.
+const SWEEPING: Duration = Duration::from_secs(120);
+/// A mark that is older was left by a sweep that died.
+const LEFT_BEHIND: i64 = 600_000;
+/// An object of its own, beside the others.
+const NOTE: &[u8] = b"Bodies of pages, kept by Tidemill under the hash of their content.\n";
+/// Time between two looks at a mark.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Blobs in a bucket.
+pub struct S3 {
+    objects: Arc<dyn ObjectStore>,
+    /// As configured, for messages.
+    at: String,
+    prefix: Path,
+    coding: Compression,
+    timeout: Duration,
+}
+
+impl S3 {
+    /// Blobs under `config.s3`. An S3 that is away is no error: calls are, until it is there.
+    pub async fn open(config: &config::Blob, how: &config::S3) -> Result<S3> {
+        let url = Url::parse(&config.s3).map_err(|e| BlobError::Fatal(format!("blob.s3 is no URL ({e})")))?;
+        let bucket = url.host_str().unwrap_or_default();
+        let objects = upstream::s3::client(how, bucket, config.timeout).map_err(BlobError::Fatal)?;
+        let prefix = Path::from_url_path(url.path());
+        let s3 = S3 {
+            objects: Arc::new(objects),
+            at: config.s3.clone(),
+            prefix: prefix.map_err(|e| BlobError::Fatal(format!("blob.s3 has no good prefix ({e})")))?,
+            coding: config.compression,
+            timeout: config.timeout,
+        };
+        // Tells whether the bucket is there and may be written to, and whoever finds it what it is.
+        match s3.objects.put(&s3.prefix.clone().join("tidemill"), PutPayload::from_static(NOTE)).await {
+            Err(e @ Error::NotFound { .. }) => {
+                let why = format!("there is no bucket {bucket:?} ({e}); create it, or name another in blob.s3");
+                Err(BlobError::Fatal(why))
+            }
+            Err(e @ (Error::PermissionDenied { .. } | Error::Unauthenticated { .. })) => {
+                Err(BlobError::Fatal(s3.failed(e).to_string()))
+            }
+            Err(e) => {
+                tracing::warn!("{}; what needs a blob waits until then", s3.failed(e));
+                Ok(s3)
+            }
+            Ok(_) => Ok(s3),
+        }
+    }
+
+    fn failed(&self, e: Error) -> BlobError {
+        let at = &self.at;
+        BlobError::Unavailable(match e {
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                format!("{at} refuses us ({e}); check the credentials in [s3] or AWS_* and what they may do")
+            }
+            Error::NotFound { .. } => format!("{at} is not there ({e}); check that its bucket exists"),
+            _ => format!("{at} cannot be read or written ({e})"),
+        })
+    }
+
+    fn shard(&self, digits: &str) -> Path {
+        self.prefix.clone().join("sha256").join(&digits[..2])
+    }
+
+    fn place(&self, digits: &str, coding: Compression) -> Path {
+        self.shard(digits).join(format!("{digits}.{}", coding::suffix(coding)))
+    }
+
+    /// Where a sweep of a shard leaves its mark.
+    fn marks(&self, shard: &str) -> Path {
+        self.prefix.clone().join("sweeping").join(shard)
+    }
+
+    async fn write(&self, place: &Path, bytes: Bytes) -> object_store::Result<()> {
+        if bytes.len() <= PART {
+            return self.objects.put(place, bytes.into()).await.map(drop);
+        }
+        let mut parts = WriteMultipart::new_with_chunk_size(self.objects.put_multipart(place).await?, PART);
+        for part in bytes.chunks(PART) {
+            parts.wait_for_capacity(PARTS).await?;
+            parts.put(bytes.slice_ref(part));
+        }
+        parts.finish().await.map(drop)
+    }
+
+    /// Whether an object that was just written stays: false if a sweep took it.
+    async fn stays(&self, digits: &str, place: &Path) -> Result<bool> {
+        let marks = self.marks(&digits[..2]);
+        let from = Instant::now();
+        while self.objects.list(Some(&marks)).next().await.transpose().map_err(|e| self.failed(e))?.is_some() {
+            if from.elapsed() > self.timeout {
+                return Err(BlobError::Unavailable(format!("{} is being swept for long; the body waits", self.at)));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        match self.objects.head(place).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.failed(e)),
+        }
+    }
+
+    async fn list(&self, under: &Path) -> Result<Vec<ObjectMeta>> {
+        self.objects.list(Some(under)).try_collect().await.map_err(|e| self.failed(e))
+    }
+
+    /// Removes what is old in a shard.
+    async fn sweep_shard(&self, shard: &str, older_than: i64) -> Result<u64> {
+        let from = Instant::now();
+        let mark = self.marks(shard).join(uuid::Uuid::now_v7().simple().to_string());
+        self.objects.put(&mark, PutPayload::new()).await.map_err(|e| self.failed(e))?;
+        let swept = self.sweep_marked(shard, &mark, older_than, from).await;
+        let unmarked = self.objects.delete(&mark).await.map_err(|e| self.failed(e));
+        unmarked.and(swept)
+    }
+
+    async fn sweep_marked(&self, shard: &str, mark: &Path, older_than: i64, from: Instant) -> Result<u64> {
+        let now = self.objects.head(mark).await.map_err(|e| self.failed(e))?.last_modified.timestamp_millis();
+        let old = |o: &ObjectMeta| is_old(o, now, older_than);
+        let old: Vec<Path> = self.list(&self.shard(shard)).await?.into_iter().filter(old).map(|o| o.location).collect();
+        let mut swept = 0;
+        for some in old.chunks(1_000) {
+            if from.elapsed() > SWEEPING {
+                break;
+            }
+            let some = stream::iter(some.to_vec()).map(Ok).boxed();
+            let deleted: Vec<Path> =
+                self.objects.delete_stream(some).try_collect().await.map_err(|e| self.failed(e))?;
+            swept += deleted.len() as u64;
+        }
+        Ok(swept)
+    }
+}
+
+#[async_trait]
+impl Blobs for S3 {
+    fn name(&self) -> &'static str {
+        "s3"
+    }
+
+    async fn put(&self, bytes: Bytes) -> Result<String> {
+        if bytes.len() as u64 > LARGEST {
+            return Err(BlobError::TooLarge(bytes.len() as u64));
+        }
+        let coding = self.coding;
+        let (key, compressed) = blocking(move || Ok((key(&bytes), compress(coding, &bytes)))).await?;
+        let digits = digits(&key)?;
+        let compressed: Bytes =
+            compressed.map_err(|e| BlobError::Unavailable(format!("compressing failed ({e})")))?.into();
+        let place = self.place(digits, coding);
+        loop {
+            self.write(&place, compressed.clone()).await.map_err(|e| self.failed(e))?;
+            if self.stays(digits, &place).await? {
+                return Ok(key);
+            }
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        let digits = digits(key)?;
+        for coding in coding::order(self.coding) {
+            let found = match self.objects.get(&self.place(digits, coding)).await {
+                Ok(found) => found,
+                Err(Error::NotFound { .. }) => continue,
+                Err(e) => return Err(self.failed(e)),
+            };
+            if found.meta.size > LARGEST {
+                return Err(BlobError::Damaged { key: key.to_owned(), why: "it is larger than any blob".into() });
+            }
+            let compressed = found.bytes().await.map_err(|e| self.failed(e))?;
+            let key = key.to_owned();
+            return blocking(move || match decompress(coding, &compressed[..]) {
+                Ok(bytes) => checked(&key, bytes),
+                Err(e) => Err(BlobError::Damaged { key, why: e.to_string() }),
+            })
+            .await;
+        }
+        Err(BlobError::NotFound(key.to_owned()))
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let digits = digits(key)?;
+        for coding in coding::order(self.coding) {
+            match self.objects.delete(&self.place(digits, coding)).await {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(e) => return Err(self.failed(e)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, older_than: Duration) -> Result<u64> {
+        let older_than = i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
+        // A first look by our own clock, which only says where a second one may be worth it.
+        let mut shards = BTreeSet::new();
+        let mut all = self.objects.list(Some(&self.prefix.clone().join("sha256")));
+        let now = now_ms();
+        while let Some(object) = all.try_next().await.map_err(|e| self.failed(e))? {
+            let name = object.location.filename().unwrap_or_default();
+            if is_old(&object, now, older_than) && name.is_char_boundary(2) && name.len() > 2 {
+                shards.insert(name[..2].to_owned());
+            }
+        }
+        let mut swept = 0;
+        for shard in &shards {
+            swept += self.sweep_shard(shard, older_than).await?;
+        }
+        let mut left = self.objects.list(Some(&self.prefix.clone().join("sweeping")));
+        while let Some(mark) = left.try_next().await.map_err(|e| self.failed(e))? {
+            if is_old(&mark, now, LEFT_BEHIND) {
+                self.objects.delete(&mark.location).await.map_err(|e| self.failed(e))?;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+fn is_old(o: &ObjectMeta, now: i64, older_than: i64) -> bool {
+    now.saturating_sub(o.last_modified.timestamp_millis()) > older_than.saturating_add(GRAIN)
+}
+
+/// On a thread where work holds up no task.
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(f).await;
+    done.map_err(|e| BlobError::Unavailable(format!("work on a blob was cut short: {e}")))?
+}
