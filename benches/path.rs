@@ -67,7 +67,7 @@ async fn main() {
 
     // The request alone, then the extraction alone, over the same pages.
     let parts = Pipeline::open(config.clone()).await.unwrap();
-    let (fetch, extract) = (parts.fetch().unwrap(), parts.extract().unwrap());
+    let (fetch, extract) = (parts.fetch(Ladder::Quick).unwrap(), parts.extract().unwrap());
     let ctx = Ctx::unplaced(Meta::read(&Headers::default(), "bench", 0, 0, now_ms()));
     let (mut fetch_cpu, mut extract_cpu) = (0.0, 0.0);
     for chunk in urls.chunks(256) {

@@ -172,9 +172,9 @@ impl Pipeline {
     }
 
     /// A stage, ready to handle records.
-    pub fn handler(&self, stage: StageName) -> Result<Arc<dyn Handler>> {
+    fn handler(&self, stage: StageName, ladder: Ladder) -> Result<Arc<dyn Handler>> {
         let inner: Arc<dyn Handler> = match stage {
-            StageName::Fetch => Arc::new(self.fetch()?),
+            StageName::Fetch => Arc::new(self.fetch(ladder)?),
             StageName::Extract => Arc::new(self.extract()?),
             StageName::Enrich => Arc::new(self.enrich()),
             StageName::Index => Arc::new(self.index()),
@@ -185,9 +185,14 @@ impl Pipeline {
         })
     }
 
-    /// The fetch stage.
-    pub fn fetch(&self) -> Result<Fetch> {
-        Ok(Fetch::new(&self.config, Arc::clone(&self.store), Arc::clone(&self.blobs))?)
+    /// The fetch stage. With the quick ladder it waits for no host for long.
+    pub fn fetch(&self, ladder: Ladder) -> Result<Fetch> {
+        let mut config = self.config.clone();
+        if ladder == Ladder::Quick {
+            config.fetch.breaker.hasten();
+            config.fetch.hosts.values_mut().for_each(|rule| rule.breaker.hasten());
+        }
+        Ok(Fetch::new(&config, Arc::clone(&self.store), Arc::clone(&self.blobs))?)
     }
 
     /// The extract stage.
@@ -218,7 +223,7 @@ impl Pipeline {
                 grace: engine.grace,
             };
             let runner = Runner::new(
-                Arc::new(StageWork::new(self.handler(stage)?, router, self.config.deadline(stage))),
+                Arc::new(StageWork::new(self.handler(stage, ladder)?, router, self.config.deadline(stage))),
                 limits,
             );
             watched.push(Watched::of(&runner, &self.names));

@@ -29,6 +29,8 @@ pub fn settings(mut config: Config, site: &Site) -> Config {
     config.fetch.connect_timeout = Duration::from_secs(2);
     config.fetch.read_timeout = Duration::from_secs(3);
     config.fetch.timeout = Duration::from_secs(5);
+    // Each of its hosts has the faults of many: none is to be left alone for them.
+    (config.fetch.breaker.failures, config.fetch.breaker.timeouts) = (0, 0);
     config
 }
 

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::engine::{Ctx, Outcome, Stage};
 use crate::pipeline::Pipeline;
 use crate::record::{Headers, Meta, Record, UrlTask, now_ms};
+use crate::topology::Ladder;
 
 /// Steps at most: redirects and stages.
 const STEPS: usize = 32;
@@ -23,7 +24,7 @@ pub async fn run(args: Try, mut config: Config) -> Result<Exit> {
     // Nothing is encoded, so there is nothing to register.
     config.registry = crate::config::Registry::default();
     let pipeline = Pipeline::open(config).await?;
-    let (fetch, extract, enrich) = (pipeline.fetch()?, pipeline.extract()?, pipeline.enrich());
+    let (fetch, extract, enrich) = (pipeline.fetch(Ladder::default())?, pipeline.extract()?, pipeline.enrich());
     let meta = Meta::read(&Headers::default(), "try", 0, 0, now_ms());
     let ctx = Ctx::unplaced(meta);
     let mut queue = VecDeque::from([Record::UrlTask(Box::new(UrlTask::new(args.url)))]);

@@ -4,6 +4,7 @@
 //! `TIDEMILL_FETCH__DELAY=2s` sets `fetch.delay`: two underscores stand for the dot. `tidemill config show` prints what
 //! is in force.
 
+mod hosts;
 mod kafka;
 mod load;
 mod opensearch;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::telemetry::logs::Format;
 use crate::topology::{Ladder, StageName};
 
+pub use hosts::{BreakerRule, Conduct, HostBreaker, HostRule};
 pub use kafka::{GroupProtocol, Kafka, Settings};
 pub use load::{ConfigError, Flags, Loaded, load};
 pub use opensearch::OpenSearch;
@@ -101,6 +103,12 @@ pub struct Fetch {
     pub concurrency_per_host: usize,
     /// Whether robots.txt is asked.
     pub robots: bool,
+    /// When a host that keeps failing is left alone.
+    pub breaker: HostBreaker,
+    /// What holds for single hosts: `[fetch.hosts."example.org"]`, or `"*.example.org"` for all below a name, with
+    /// `delay`, `concurrency`, `robots`, `breaker.failures`, `breaker.timeouts`, `breaker.reset`.
+    #[serde(deserialize_with = "hosts::hosts")]
+    pub hosts: BTreeMap<String, HostRule>,
     /// Time to connect.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub connect_timeout: Duration,
@@ -230,6 +238,8 @@ impl Default for Fetch {
             max_delay: secs(60),
             concurrency_per_host: 0,
             robots: true,
+            breaker: HostBreaker::default(),
+            hosts: BTreeMap::new(),
             connect_timeout: secs(10),
             read_timeout: secs(20),
             timeout: secs(60),

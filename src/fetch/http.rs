@@ -13,7 +13,9 @@ use url::Url;
 use super::codings::{self, CodingError, DEFAULT_MAX_RATIO};
 use super::retry_after;
 use crate::config;
+use crate::record::url_task::host_key;
 use crate::record::{FailureClass, HttpHeader, now_ms};
+use crate::telemetry::domains::Request;
 use crate::web::guard::{Blocked, Guard, GuardError};
 use crate::web::resolver::{DnsError, GuardedResolver, find_cause};
 
@@ -114,6 +116,16 @@ impl Client {
     /// One GET. The body is read and decoded only for a 2xx of a type that is used.
     pub async fn get(&self, url: &Url) -> Result<Answer, FetchError> {
         self.check(url)?;
+        let counted = Request::start(&host_key(url), "GET");
+        let answer = self.request(url).await;
+        match &answer {
+            Ok(answer) => counted.ended(&answer.status.to_string()),
+            Err(e) => counted.ended(e.class.as_str()),
+        }
+        answer
+    }
+
+    async fn request(&self, url: &Url) -> Result<Answer, FetchError> {
         let response = self.http.get(url.clone()).send().await.map_err(|e| classify(&e, Phase::Head))?;
         let at = now_ms();
         let status = response.status().as_u16();

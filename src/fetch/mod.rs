@@ -1,5 +1,6 @@
 //! The fetch stage: a URL in, the server's answer out.
 
+mod breakers;
 pub mod codings;
 pub mod http;
 pub mod retry_after;

@@ -34,17 +34,29 @@ pub enum Ruling {
     Unreachable(Unreachable),
 }
 
+impl Ruling {
+    /// As metrics have it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Ruling::Allowed { .. } => "allowed",
+            Ruling::Disallowed(_) => "disallowed",
+            Ruling::Unreachable(_) => "unreachable",
+        }
+    }
+}
+
 /// Why robots.txt could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable {
     /// A failure of the host itself (no such name, refused address) keeps its own class.
-    class: FailureClass,
-    message: String,
+    pub class: FailureClass,
+    /// One sentence.
+    pub message: String,
 }
 
 impl Unreachable {
     /// As a stage's outcome.
-    pub fn into_robots(self) -> Outcome {
+    pub fn into_outcome(self) -> Outcome {
         Outcome::fail(self.class, self.message)
     }
 }
@@ -75,33 +87,35 @@ impl Robots {
         Robots { client, agent, max_delay: config.max_delay, known }
     }
 
-    /// What robots.txt says of this URL.
-    pub async fn ruling(&self, url: &Url) -> Ruling {
+    /// What robots.txt says of this URL, and whether it was read for that, rather than remembered.
+    pub async fn ruling(&self, url: &Url) -> (Ruling, bool) {
         let origin = url.origin().ascii_serialization();
-        let known = self.known.get_with(origin, self.read(url)).await;
-        match known {
-            Err(e) => Ruling::Unreachable(e),
-            Ok(answer) => match &*answer {
-                RobotsAnswer::AllowAll => Ruling::Allowed { crawl_delay: None },
-                // `read` turns this into an error, which is remembered for a shorter time.
-                RobotsAnswer::Unreachable => Ruling::Unreachable(Unreachable {
-                    class: FailureClass::RobotsUnreachable,
-                    message: "robots.txt cannot be read".into(),
-                }),
-                RobotsAnswer::Rules(rules) => {
-                    let verdict = rules.check(&self.agent, path_and_query(url));
-                    if verdict.allowed {
-                        let delay = rules.crawl_delay(&self.agent);
-                        let delay = delay.filter(|d| d.is_finite() && *d > 0.0).map(Duration::from_secs_f64);
-                        Ruling::Allowed { crawl_delay: delay.map(|d| d.min(self.max_delay)) }
-                    } else {
-                        let rule = verdict
-                            .rule
-                            .map_or_else(|| "disallowed".into(), |r| format!("line {}: {}", r.line, r.text));
-                        Ruling::Disallowed(format!("robots.txt {rule}"))
-                    }
+        let known = self.known.entry(origin).or_insert_with(self.read(url)).await;
+        let read = known.is_fresh();
+        (self.ruled(known.into_value(), url), read)
+    }
+
+    fn ruled(&self, known: Known, url: &Url) -> Ruling {
+        match known.as_deref() {
+            Err(e) => Ruling::Unreachable(e.clone()),
+            Ok(RobotsAnswer::AllowAll) => Ruling::Allowed { crawl_delay: None },
+            // `read` turns this into an error, which is remembered for a shorter time.
+            Ok(RobotsAnswer::Unreachable) => Ruling::Unreachable(Unreachable {
+                class: FailureClass::RobotsUnreachable,
+                message: "robots.txt cannot be read".into(),
+            }),
+            Ok(RobotsAnswer::Rules(rules)) => {
+                let verdict = rules.check(&self.agent, path_and_query(url));
+                if verdict.allowed {
+                    let delay = rules.crawl_delay(&self.agent);
+                    let delay = delay.filter(|d| d.is_finite() && *d > 0.0).map(Duration::from_secs_f64);
+                    Ruling::Allowed { crawl_delay: delay.map(|d| d.min(self.max_delay)) }
+                } else {
+                    let rule =
+                        verdict.rule.map_or_else(|| "disallowed".into(), |r| format!("line {}: {}", r.line, r.text));
+                    Ruling::Disallowed(format!("robots.txt {rule}"))
                 }
-            },
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The fetch stage: one URL, one request.
 //!
 //! ```text
-//! normalise ► taken in this job? ► address guard ► robots.txt ► politeness: go, wait a little, or park ► request
+//! normalise ► address guard ► taken in this job? ► breaker ► robots.txt ► politeness: go, wait a little, or park ► request
 //! ```
 //!
 //! A redirect is not followed here: it becomes a URL task of its own, keyed by its host, with the hops so far. So each
@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use url::Url;
 
+use super::breakers::{Breakers, End, Pass, Refused};
 use super::http::{Answer, Client, FetchError};
 use super::robots::{Robots, Ruling};
 use crate::blob::{BlobError, Blobs};
@@ -22,8 +23,9 @@ use crate::record::codec::CodecError;
 use crate::record::url_task::host_key;
 use crate::record::{Body, DropReason, FailureClass, Hop, Page, Record, UrlTask, now_ms};
 use crate::store::{Claimed, Store, StoreError};
+use crate::telemetry::domains;
 use crate::topology::StageName;
-use crate::web::politeness::{Admission, Permit, Politeness, PolitenessConfig};
+use crate::web::politeness::{Admission, HostLimits, Permit, Politeness, PolitenessConfig};
 use crate::web::url::{fingerprint, normalise};
 
 /// Namespace of URLs taken, by job, in the store.
@@ -33,6 +35,7 @@ const TAKEN: &str = "url";
 pub struct Fetch {
     client: Arc<Client>,
     robots: Robots,
+    breakers: Arc<Breakers>,
     politeness: Politeness,
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
@@ -45,14 +48,20 @@ impl Fetch {
     /// Builds the stage from its settings.
     pub fn new(config: &config::Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>) -> Result<Fetch, FetchError> {
         let client = Arc::new(Client::new(&config.fetch)?);
-        let politeness = Politeness::new(PolitenessConfig {
+        let pace = PolitenessConfig {
             delay: config.fetch.delay,
             max_delay: config.fetch.max_delay,
             concurrency_per_host: config.fetch.concurrency_per_host,
             ..PolitenessConfig::default()
+        };
+        let rules = config.fetch.clone();
+        let politeness = Politeness::with_own(pace, move |host| {
+            let own = rules.conduct(host);
+            (!rules.hosts.is_empty()).then_some(HostLimits { delay: own.delay, concurrency: own.concurrency })
         });
         Ok(Fetch {
             robots: Robots::new(Arc::clone(&client), &config.fetch),
+            breakers: Breakers::new(&config.fetch),
             client,
             politeness,
             store,
@@ -101,23 +110,52 @@ impl Fetch {
         }
         self.client.check(&url).map_err(failed)?;
         self.take(&url, ctx).await?;
-        if self.config.robots {
-            match self.robots.ruling(&url).await {
-                Ruling::Allowed { crawl_delay } => {
-                    if let Some(delay) = crawl_delay {
-                        self.politeness.set_delay(&host, unix(), delay);
-                    }
-                }
-                Ruling::Disallowed(rule) => return Err(Outcome::dropped(DropReason::Robots, rule)),
-                Ruling::Unreachable(e) => return Err(e.into_robots()),
-            }
-        }
+        let pass = self.pass(&host, ctx)?;
+        let pass = if self.config.conduct(&host).robots { self.robots(&url, &host, pass).await? } else { pass };
         let permit = self.turn(&host, ctx).await?;
         let answer = self.client.get(&url).await;
         drop(permit);
+        if let Some(end) = End::of(&answer) {
+            pass.ended(&end, unix());
+        }
         match answer {
             Ok(answer) => self.answered(task, url, &host, answer).await,
             Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// Asks the host's breaker.
+    fn pass(&self, host: &str, ctx: &Ctx) -> Result<Pass, Outcome> {
+        let now = unix();
+        self.breakers.admit(host, now).map_err(|refused| match refused {
+            Refused::Until(until) => {
+                // Each of its records gets a slot of its own after that, or all would come back at once.
+                let until = self.politeness.park(host, now, slot(ctx), until);
+                parked(until, format!("{host} keeps failing and is left alone for a while"))
+            }
+            Refused::Away { class, message } => Outcome::fail(class, message),
+        })
+    }
+
+    /// Asks robots.txt. To read it may take the first request to the host.
+    async fn robots(&self, url: &Url, host: &str, pass: Pass) -> Result<Pass, Outcome> {
+        let (ruling, read) = self.robots.ruling(url).await;
+        domains::robots(host, ruling.as_str());
+        match ruling {
+            Ruling::Allowed { crawl_delay } => {
+                if let Some(delay) = crawl_delay {
+                    self.politeness.set_delay(host, unix(), delay);
+                }
+                Ok(pass)
+            }
+            Ruling::Disallowed(rule) => Err(Outcome::dropped(DropReason::Robots, rule)),
+            Ruling::Unreachable(e) => {
+                // What is only remembered was counted when it was read.
+                if let Some(end) = End::of_failure(e.class, &e.message).filter(|_| read) {
+                    pass.ended(&end, unix());
+                }
+                Err(e.into_outcome())
+            }
         }
     }
 
@@ -138,12 +176,8 @@ impl Fetch {
 
     /// Waits for the host's turn: a little while here, else parked until the slot reserved.
     async fn turn(&self, host: &str, ctx: &Ctx) -> Result<Permit, Outcome> {
-        let slot = ctx.slot().and_then(|s| u64::try_from(s).ok());
-        let park = |until: u64| {
-            let until = i64::try_from(until).unwrap_or(i64::MAX);
-            Outcome::Park { until, message: format!("{host} is busy"), reserved: true }
-        };
-        match self.politeness.admit(host, unix(), slot) {
+        let park = |until| parked(until, format!("{host} is busy"));
+        match self.politeness.admit(host, unix(), slot(ctx)) {
             Admission::Go(permit) => Ok(permit),
             Admission::Wait(moment, held) => {
                 tokio::time::sleep(moment).await;
@@ -240,6 +274,16 @@ impl Fetch {
             attrs: task.attrs,
         }))]))
     }
+}
+
+/// Parked until a slot that is its own, Unix ms.
+fn parked(until: u64, message: String) -> Outcome {
+    Outcome::Park { until: i64::try_from(until).unwrap_or(i64::MAX), message, reserved: true }
+}
+
+/// The slot it was parked for.
+fn slot(ctx: &Ctx) -> Option<u64> {
+    ctx.slot().and_then(|s| u64::try_from(s).ok())
 }
 
 /// Unix ms, as politeness counts.

@@ -2,6 +2,7 @@
 //!
 //! Log fields: `stage`, `url`, `attempt`, `trace`, `task`, `job`, `class`, `error`.
 
+pub mod domains;
 pub mod logs;
 
 use std::sync::{LazyLock, OnceLock};

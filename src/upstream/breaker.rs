@@ -13,13 +13,26 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// When it opens. Either is enough.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// When it opens. Each alone is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Trip {
     /// So many failures with no success between them; 0: this alone never opens it.
     pub consecutive: u32,
-    /// So much of what ended lately failed.
+    /// So many calls without an answer (time-outs, connection errors) with no answer between them; 0: this alone never
+    /// opens it. They are counted apart: they are no failures to the count above.
+    pub unanswered: u32,
+    /// So much of what ended lately failed, answered or not.
     pub share: Option<Share>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Well,
+    /// It was answered, and the answer is a failure.
+    Failed,
+    /// No connection, or no answer in time.
+    Unanswered,
 }
 
 /// A share of failures over a sliding window.
@@ -62,7 +75,8 @@ pub struct Breaker {
     reset: u64,
     /// None: closed.
     opened: Option<Opened>,
-    in_a_row: u32,
+    failures: u32,
+    unanswered: u32,
     /// When calls ended and whether they failed, oldest first; kept only if a share is looked at.
     lately: VecDeque<(u64, bool)>,
 }
@@ -79,7 +93,7 @@ impl Breaker {
 
     /// Closed. `reset`: how long it stays open before it is tried again.
     pub fn new(trip: Trip, reset: Duration) -> Breaker {
-        Breaker { trip, reset: ms(reset), opened: None, in_a_row: 0, lately: VecDeque::new() }
+        Breaker { trip, reset: ms(reset), opened: None, failures: 0, unanswered: 0, lately: VecDeque::new() }
     }
 
     /// Whether a call may be made now.
@@ -96,17 +110,25 @@ impl Breaker {
     }
 
     /// A call that was admitted ended. One that began before the breaker opened changes nothing any more.
-    pub fn ended(&mut self, admitted: Admit, failed: bool, now: u64) {
+    pub fn ended(&mut self, admitted: Admit, how: Ended, now: u64) {
         match (admitted, self.opened) {
-            (Admit::Probe, Some(_)) if failed => self.open(now),
-            (Admit::Probe, Some(_)) => {
+            (Admit::Probe, Some(_)) if how == Ended::Well => {
                 self.opened = None;
-                self.in_a_row = 0;
+                (self.failures, self.unanswered) = (0, 0);
                 self.lately.clear();
             }
+            (Admit::Probe, Some(_)) => self.open(now),
             (Admit::Go, None) => {
-                self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
-                if self.count(failed, now) || self.trip.consecutive > 0 && self.in_a_row >= self.trip.consecutive {
+                match how {
+                    Ended::Well => (self.failures, self.unanswered) = (0, 0),
+                    // An answer, though a bad one.
+                    Ended::Failed => (self.failures, self.unanswered) = (self.failures.saturating_add(1), 0),
+                    Ended::Unanswered => self.unanswered = self.unanswered.saturating_add(1),
+                }
+                let reached = |count: u32, limit: u32| limit > 0 && count >= limit;
+                let too_many =
+                    reached(self.failures, self.trip.consecutive) || reached(self.unanswered, self.trip.unanswered);
+                if self.count(how != Ended::Well, now) || too_many {
                     self.open(now);
                 }
             }
@@ -128,6 +150,11 @@ impl Breaker {
             Some(o) if o.probing || now >= o.until => State::HalfOpen,
             Some(_) => State::Open,
         }
+    }
+
+    /// Whether it knows of nothing that a new one does not know.
+    pub fn is_new(&self) -> bool {
+        self.opened.is_none() && self.failures == 0 && self.unanswered == 0 && self.lately.is_empty()
     }
 
     fn open(&mut self, now: u64) {
@@ -157,9 +184,12 @@ mod tests {
     use proptest::prelude::*;
 
     const RESET: u64 = 30_000;
-    const ROW: Trip = Trip { consecutive: 3, share: None };
-    const HALF: Trip =
-        Trip { consecutive: 0, share: Some(Share { failed: 0.5, volume: 10, window: Duration::from_secs(60) }) };
+    const ROW: Trip = Trip { consecutive: 3, unanswered: 2, share: None };
+    const HALF: Trip = Trip {
+        consecutive: 0,
+        unanswered: 0,
+        share: Some(Share { failed: 0.5, volume: 10, window: Duration::from_secs(60) }),
+    };
 
     fn breaker(trip: Trip) -> Breaker {
         Breaker::new(trip, Duration::from_millis(RESET))
@@ -168,7 +198,7 @@ mod tests {
     fn call(b: &mut Breaker, failed: bool, now: u64) {
         let admitted = b.admit(now);
         assert!(!matches!(admitted, Admit::Refused { .. }), "refused at {now}");
-        b.ended(admitted, failed, now);
+        b.ended(admitted, if failed { Ended::Failed } else { Ended::Well }, now);
     }
 
     #[test]
@@ -185,14 +215,36 @@ mod tests {
         assert_eq!((b.state(later), b.admit(later)), (State::HalfOpen, Admit::Probe));
         // One at a time.
         assert!(matches!(b.admit(later), Admit::Refused { until } if until > later));
-        b.ended(Admit::Probe, true, later);
+        b.ended(Admit::Probe, Ended::Failed, later);
         assert_eq!(b.admit(later + 1), Admit::Refused { until: later + RESET });
         assert_eq!(b.admit(later + RESET), Admit::Probe);
-        b.ended(Admit::Probe, false, later + RESET);
+        b.ended(Admit::Probe, Ended::Well, later + RESET);
         assert_eq!((b.state(later + RESET), b.admit(later + RESET)), (State::Closed, Admit::Go));
         // Old failures are forgotten.
         call(&mut b, true, later + RESET);
         assert_eq!(b.state(later + RESET), State::Closed);
+    }
+
+    #[test]
+    fn what_is_not_answered_is_counted_apart() {
+        let mut b = breaker(ROW);
+        let mut end = |how| {
+            let admitted = b.admit(0);
+            b.ended(admitted, how, 0);
+            b.state(0)
+        };
+        for how in [Ended::Unanswered, Ended::Failed, Ended::Unanswered, Ended::Failed] {
+            assert_eq!(end(how), State::Closed, "an answer between two that were none");
+        }
+        assert_eq!(end(Ended::Unanswered), State::Closed);
+        assert_eq!(end(Ended::Unanswered), State::Open);
+        let mut never = breaker(Trip { unanswered: 0, ..ROW });
+        for _ in 0..100 {
+            let admitted = never.admit(0);
+            never.ended(admitted, Ended::Unanswered, 0);
+        }
+        assert_eq!(never.state(0), State::Closed);
+        assert!(!never.is_new() && breaker(ROW).is_new());
     }
 
     #[test]
@@ -209,8 +261,8 @@ mod tests {
         let mut b = breaker(Trip { consecutive: 1, ..ROW });
         let (slow, other) = (b.admit(0), b.admit(0));
         call(&mut b, true, 0);
-        b.ended(slow, false, 10);
-        b.ended(other, true, 20);
+        b.ended(slow, Ended::Well, 10);
+        b.ended(other, Ended::Failed, 20);
         b.abandoned(Admit::Go);
         assert_eq!(b.admit(30), Admit::Refused { until: RESET });
     }
@@ -251,7 +303,7 @@ mod tests {
                             }
                         }
                     }
-                    (1, Some(admitted)) => b.ended(admitted, now % 4 > 0, now),
+                    (1, Some(admitted)) => b.ended(admitted, [Ended::Well, Ended::Failed, Ended::Unanswered][(now % 3) as usize], now),
                     (_, Some(admitted)) => b.abandoned(admitted),
                     (_, None) => {}
                 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::breaker::{Admit, Breaker, State, Trip};
+use super::breaker::{Admit, Breaker, Ended, State, Trip};
 use crate::config;
 use crate::telemetry::calls;
 
@@ -42,7 +42,7 @@ impl Calls {
 
     /// Of a service that may be away.
     pub fn remote(service: impl Into<String>, config: &config::Breaker) -> Calls {
-        let trip = Trip { consecutive: config.failures, share: None };
+        let trip = Trip { consecutive: config.failures, ..Trip::default() };
         let calls = Calls {
             service: service.into(),
             breaker: Some(Mutex::new(Breaker::new(trip, config.reset))),
@@ -135,7 +135,8 @@ struct Pending<'a> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let _breaker = self.calls.with(|b, now| match self.failed {
-            Some(failed) => b.ended(self.admitted, failed, now),
+            Some(true) => b.ended(self.admitted, Ended::Failed, now),
+            Some(false) => b.ended(self.admitted, Ended::Well, now),
             None => b.abandoned(self.admitted),
         });
     }

@@ -84,18 +84,27 @@ impl Host {
         } else if load.full {
             self.congested = true;
             let wait = self.step(limits).max(BUSY_WAIT);
-            self.promise(slot.max(now.saturating_add(wait)), limits)
+            Decision::Park(self.promise(slot.max(now.saturating_add(wait)), limits))
         } else {
-            self.promise(slot, limits)
+            Decision::Park(self.promise(slot, limits))
         }
     }
 
     /// A slot for a record that cannot start now, not before `slot` and behind all promises.
-    pub(super) fn promise(&mut self, slot: u64, limits: &Limits) -> Decision {
+    pub(super) fn promise(&mut self, slot: u64, limits: &Limits) -> u64 {
         let unspoiled = before_burst(self.started, self.interval(limits), limits);
         let slot = slot.max(unspoiled).max(self.next_free(limits));
         self.promised = self.promised.max(slot).saturating_add(self.step(limits));
-        Decision::Park(slot)
+        slot
+    }
+
+    /// Nothing starts before `not_before`: a slot after it, or the one that is reserved if that is after it.
+    pub(super) fn park(&mut self, reserved: Option<u64>, not_before: u64, limits: &Limits) -> u64 {
+        self.penalty_until = self.penalty_until.max(not_before);
+        match reserved.filter(|slot| *slot >= not_before) {
+            Some(slot) => slot,
+            None => self.promise(not_before, limits),
+        }
     }
 
     fn start(&mut self, slot: u64, uses_free_slot: bool, limits: &Limits) {

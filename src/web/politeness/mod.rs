@@ -16,6 +16,7 @@
 mod host;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -56,8 +57,17 @@ impl Default for PolitenessConfig {
     }
 }
 
+/// What a host has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostLimits {
+    /// As [`PolitenessConfig::delay`].
+    pub delay: Duration,
+    /// As [`PolitenessConfig::concurrency_per_host`].
+    pub concurrency: usize,
+}
+
 /// The same in milliseconds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Limits {
     delay: u64,
     burst: u32,
@@ -107,13 +117,9 @@ impl Held {
     /// The host was penalised meanwhile: park until the returned time (unix milliseconds), which is
     /// reserved.
     pub fn start(self, now: u64) -> Result<Permit, u64> {
-        let limits = &self.politeness.shared.limits;
-        if let Some(entry) = self.politeness.hosts().get_mut(&self.host) {
-            let host = &mut entry.host;
-            if host.penalty_until() > now
-                && let Decision::Park(until) = host.promise(host.penalty_until(), limits)
-            {
-                return Err(until);
+        if let Some(Entry { host, limits, .. }) = self.politeness.hosts().get_mut(&self.host) {
+            if host.penalty_until() > now {
+                return Err(host.promise(host.penalty_until(), limits));
             }
             if now > self.at {
                 host.started_late(now, limits);
@@ -129,15 +135,26 @@ pub struct Politeness {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+/// A host's limits of its own, if it has any.
+type Own = dyn Fn(&str) -> Option<HostLimits> + Send + Sync;
+
 struct Shared {
-    limits: Limits,
+    /// Of hosts without limits of their own.
+    limits: Arc<Limits>,
+    own: Box<Own>,
     hosts: Mutex<HashMap<Box<str>, Entry>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     host: Host,
+    limits: Arc<Limits>,
     running: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
 }
@@ -145,7 +162,14 @@ struct Entry {
 impl Politeness {
     /// Knows no host yet. A `max_delay` below `delay` counts as `delay`.
     pub fn new(config: PolitenessConfig) -> Self {
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        Self::with_own(config, |_| None)
+    }
+
+    /// The same, where hosts may have limits of their own.
+    pub fn with_own(
+        config: PolitenessConfig,
+        own: impl Fn(&str) -> Option<HostLimits> + Send + Sync + 'static,
+    ) -> Self {
         let limits = Limits {
             delay: millis(config.delay),
             burst: config.burst,
@@ -155,8 +179,8 @@ impl Politeness {
             held: config.held_per_host,
             hosts: config.max_hosts.max(1),
         };
-        let hosts = Mutex::default();
-        Self { shared: Arc::new(Shared { limits, hosts }) }
+        let (limits, own, hosts) = (Arc::new(limits), Box::new(own), Mutex::default());
+        Self { shared: Arc::new(Shared { limits, own, hosts }) }
     }
 
     /// Decides for a record of `host` (a [`crate::web::url::host_key`]) at `now`. `reserved` is the
@@ -165,14 +189,14 @@ impl Politeness {
     /// Starts of one host are never closer than its delay (with `burst` 1), however late records
     /// come back. What a process before this one started is not known here.
     pub fn admit(&self, host: &str, now: u64, reserved: Option<u64>) -> Admission {
-        let limits = &self.shared.limits;
         let mut hosts = self.hosts();
-        let entry = entry(&mut hosts, host, now, limits);
+        let entry = self.shared.entry(&mut hosts, host, now);
+        let limits = Arc::clone(&entry.limits);
         let load = Load {
             full: limits.concurrency > 0 && entry.running.load(Ordering::Relaxed) >= limits.concurrency,
             may_hold: entry.waiting.load(Ordering::Relaxed) < limits.held,
         };
-        match entry.host.decide(now, reserved, &load, limits) {
+        match entry.host.decide(now, reserved, &load, &limits) {
             Decision::Park(until) => Admission::Park { until },
             Decision::Start(at) if at == now => Admission::Go(Permit { _running: Count::one_more(&entry.running) }),
             Decision::Start(at) => {
@@ -188,24 +212,31 @@ impl Politeness {
         }
     }
 
+    /// Parks a record although its turn may have come: nothing of this host is to start before `not_before`. The slot
+    /// that is promised to it, unless the one it has is late enough.
+    pub fn park(&self, host: &str, now: u64, reserved: Option<u64>, not_before: u64) -> u64 {
+        let mut hosts = self.hosts();
+        let Entry { host, limits, .. } = self.shared.entry(&mut hosts, host, now);
+        host.park(reserved, not_before, limits)
+    }
+
     /// The host answered 429 or 503. Nothing starts before `until` (unix milliseconds, from
     /// Retry-After; bound it), or for one interval. The interval doubles, up to `max_delay`, and
     /// eases back with each later start. Records whose slot falls into the penalty are promised
     /// another behind the rest; later slots stand.
     pub fn penalise(&self, host: &str, now: u64, until: Option<u64>) {
-        let limits = &self.shared.limits;
         let mut hosts = self.hosts();
-        entry(&mut hosts, host, now, limits).host.penalise(now, until, limits);
+        let Entry { host, limits, .. } = self.shared.entry(&mut hosts, host, now);
+        host.penalise(now, until, limits);
     }
 
     /// Sets the delay that a host's robots.txt asks for (Crawl-delay), between the configured
     /// `delay` and `max_delay`. A host that is forgotten as idle loses it: set it again with each
     /// record, it costs a look-up.
     pub fn set_delay(&self, host: &str, now: u64, delay: Duration) {
-        let limits = &self.shared.limits;
-        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let mut hosts = self.hosts();
-        entry(&mut hosts, host, now, limits).host.set_delay(millis, limits);
+        let Entry { host, limits, .. } = self.shared.entry(&mut hosts, host, now);
+        host.set_delay(millis(delay), limits);
     }
 
     /// Hosts remembered at the moment, for a gauge.
@@ -221,15 +252,31 @@ impl Politeness {
     }
 }
 
-fn entry<'a>(hosts: &'a mut HashMap<Box<str>, Entry>, host: &str, now: u64, limits: &Limits) -> &'a mut Entry {
-    if !hosts.contains_key(host) && hosts.len() >= limits.hosts {
-        forget(hosts, now, limits);
+impl Shared {
+    fn entry<'a>(&self, hosts: &'a mut HashMap<Box<str>, Entry>, host: &str, now: u64) -> &'a mut Entry {
+        if !hosts.contains_key(host) && hosts.len() >= self.limits.hosts {
+            forget(hosts, now, &self.limits);
+        }
+        hosts.entry(host.into()).or_insert_with(|| {
+            let limits = self.limits(host);
+            Entry { host: Host::new(&limits), limits, running: Arc::default(), waiting: Arc::default() }
+        })
     }
-    hosts.entry(host.into()).or_insert_with(|| Entry {
-        host: Host::new(limits),
-        running: Arc::default(),
-        waiting: Arc::default(),
-    })
+
+    fn limits(&self, host: &str) -> Arc<Limits> {
+        match (self.own)(host) {
+            None => Arc::clone(&self.limits),
+            Some(own) => {
+                let delay = millis(own.delay);
+                let max_delay = self.limits.max_delay.max(delay);
+                Arc::new(Limits { delay, max_delay, concurrency: own.concurrency, ..(*self.limits).clone() })
+            }
+        }
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Forgets idle hosts, and if these are few, those whose promises end soonest: an eighth goes at

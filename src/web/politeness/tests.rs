@@ -312,6 +312,29 @@ fn a_host_may_ask_for_more_within_bounds() {
 }
 
 #[test]
+fn a_host_may_have_limits_of_its_own() {
+    let own = |host: &str| {
+        let (delay, concurrency) = (Duration::from_secs(90), 1);
+        (host == "slow.example").then_some(HostLimits { delay, concurrency })
+    };
+    let politeness = Politeness::with_own(config(1_000), own);
+    for (host, expected) in [("slow.example", 90_000), (HOST, 1_000)] {
+        drop(goes(politeness.admit(host, T0, None)));
+        let Admission::Wait(..) = politeness.admit(host, T0 + expected - 1_000, None) else { panic!("{host}") };
+    }
+}
+
+#[test]
+fn what_is_parked_for_the_hosts_sake_gets_slots_of_its_own() {
+    let politeness = Politeness::new(config(1_000));
+    let until = T0 + 300_000;
+    let slots: Vec<u64> = (0..3).map(|_| politeness.park(HOST, T0, None, until)).collect();
+    assert_eq!(slots, [until, until + 1_000, until + 2_000]);
+    assert_eq!(politeness.park(HOST, T0, Some(until + 1_000), until), until + 1_000, "late enough already");
+    assert_eq!(parked(politeness.admit(HOST, T0 + 1, None)), until + 3_000, "nobody goes before");
+}
+
+#[test]
 fn a_burst_goes_at_once_and_is_paid_back() {
     let politeness = Politeness::new(PolitenessConfig { burst: 3, hold: Duration::ZERO, ..config(1_000) });
     for _ in 0..3 {

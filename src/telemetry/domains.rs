@@ -1,0 +1,258 @@
+//! Metrics by domain, whose labels are bounded: the busiest domains have one of their own, all others are `other`.
+//!
+//! What is kept of domains is bounded too: a domain that is seen now and then is forgotten in favour of those that are
+//! seen often. One that has become busier than the least busy of those with a label takes its place, and the series of that
+//! one end. A rate is right at all times; a sum over all domains falls when a series ends, as when a process does.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+
+use super::{BUCKETS, register};
+
+/// Domains with a label of their own.
+const OWN: usize = 50;
+/// Domains whose requests are counted to find the busiest.
+const WATCHED: usize = 1_000;
+/// Label of all others.
+const OTHER: &str = "other";
+
+/// Which domains are the busiest. Pure.
+#[derive(Debug, Default)]
+struct Busiest {
+    own: usize,
+    watched: usize,
+    requests: HashMap<String, u64>,
+    labelled: BTreeSet<String>,
+}
+
+impl Busiest {
+    fn new(own: usize, watched: usize) -> Busiest {
+        Busiest { own, watched, ..Busiest::default() }
+    }
+
+    /// Counts a request; the domain that lost its label by it, if one did.
+    fn request(&mut self, domain: &str) -> Option<String> {
+        if !self.requests.contains_key(domain) && self.requests.len() >= self.watched {
+            // Halving everything forgets those seen once, and what is long ago.
+            while self.requests.len() >= self.watched {
+                self.requests.retain(|_, n| {
+                    *n /= 2;
+                    *n > 0
+                });
+            }
+        }
+        let count = self.requests.entry(domain.to_owned()).or_default();
+        *count += 1;
+        let count = *count;
+        if self.labelled.contains(domain) {
+            return None;
+        }
+        if self.labelled.len() < self.own {
+            self.labelled.insert(domain.to_owned());
+            return None;
+        }
+        let requests = |d: &String| self.requests.get(d).copied().unwrap_or(0);
+        let least = self.labelled.iter().min_by_key(|d| requests(d))?.clone();
+        // By a margin, so that two of the same pace do not take turns.
+        if count <= requests(&least).saturating_mul(2) {
+            return None;
+        }
+        self.labelled.remove(&least);
+        self.labelled.insert(domain.to_owned());
+        Some(least)
+    }
+
+    fn label<'a>(&self, domain: &'a str) -> &'a str {
+        if self.labelled.contains(domain) { domain } else { OTHER }
+    }
+}
+
+static BUSIEST: LazyLock<Mutex<Busiest>> = LazyLock::new(|| Mutex::new(Busiest::new(OWN, WATCHED)));
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing here leaves it half changed.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A metric whose first label is `domain`.
+struct ByDomain<T: MetricVecBuilder> {
+    all: MetricVec<T>,
+    /// What its other labels have been, to find the series of a domain again.
+    rest: Mutex<BTreeSet<Vec<String>>>,
+}
+
+impl<T: MetricVecBuilder + 'static> ByDomain<T>
+where
+    MetricVec<T>: Collector + Clone,
+{
+    fn new(made: prometheus::Result<MetricVec<T>>) -> ByDomain<T> {
+        #[allow(clippy::unwrap_used, reason = "names and labels are literals of this file; a test makes each one")]
+        let all = register(made.unwrap());
+        ByDomain { all, rest: Mutex::default() }
+    }
+
+    /// The metric of a domain, or of all that have no label of their own.
+    fn of(&self, domain: &str, rest: &[&str]) -> T::M {
+        // Held until the series is there, or it could begin after its domain lost the label.
+        let busiest = lock(&BUSIEST);
+        let mut known = lock(&self.rest);
+        if !known.iter().any(|labels| labels.iter().map(String::as_str).eq(rest.iter().copied())) {
+            known.insert(rest.iter().map(|label| (*label).to_owned()).collect());
+        }
+        let labels: Vec<&str> = std::iter::once(busiest.label(domain)).chain(rest.iter().copied()).collect();
+        self.all.with_label_values(&labels)
+    }
+
+    /// Ends all series of a domain.
+    fn end(&self, domain: &str) {
+        for rest in lock(&self.rest).iter() {
+            let labels: Vec<&str> = std::iter::once(domain).chain(rest.iter().map(String::as_str)).collect();
+            // Not every label set was used with every domain.
+            let _none = self.all.remove_label_values(&labels);
+        }
+    }
+}
+
+macro_rules! by_domain {
+    ($($name:ident: $vec:ident = $opts:expr, [$($label:literal),*];)*) => {
+        $(static $name: LazyLock<ByDomain<<$vec as Of>::Builder>> =
+            LazyLock::new(|| ByDomain::new($vec::new($opts, &["domain", $($label),*])));)*
+
+        /// Ends the series of a domain in every metric.
+        fn end(domain: &str) {
+            $($name.end(domain);)*
+        }
+    };
+}
+
+/// What makes the metrics of a vector.
+trait Of {
+    type Builder: MetricVecBuilder;
+}
+
+impl<T: MetricVecBuilder> Of for MetricVec<T> {
+    type Builder = T;
+}
+
+by_domain! {
+    REQUESTS: IntCounterVec = Opts::new("tidemill_fetch_requests_total", "Requests that ended, by domain, method and status: of HTTP, or a failure class."), ["method", "status"];
+    REQUEST_TIME: HistogramVec = HistogramOpts::new("tidemill_fetch_request_seconds", "Time of a request with its body.").buckets(BUCKETS.to_vec()), ["method"];
+    ACTIVE: IntGaugeVec = Opts::new("tidemill_fetch_active_requests", "Requests under way."), [];
+    BREAKERS: IntGaugeVec = Opts::new("tidemill_fetch_open_breakers", "Hosts that are left alone because they keep failing."), [];
+    ROBOTS: IntCounterVec = Opts::new("tidemill_robots_decisions_total", "URLs by what robots.txt says: allowed, disallowed, unreachable."), ["decision"];
+}
+
+/// What robots.txt says of a URL of this domain: allowed, disallowed, unreachable.
+pub fn robots(domain: &str, decision: &str) {
+    ROBOTS.of(domain, &[decision]).inc();
+}
+
+/// One more in a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct OneMore(IntGauge);
+
+impl OneMore {
+    fn of(gauge: IntGauge) -> OneMore {
+        gauge.inc();
+        OneMore(gauge)
+    }
+
+    /// A host of this domain whose breaker is open.
+    pub fn open_breaker(domain: &str) -> OneMore {
+        OneMore::of(BREAKERS.of(domain, &[]))
+    }
+}
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        // The one it was added to, even if the domain has lost its label since.
+        self.0.dec();
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Request {
+    domain: String,
+    method: &'static str,
+    started: Instant,
+    _active: OneMore,
+}
+
+impl Request {
+    /// It starts now.
+    pub fn start(domain: &str, method: &'static str) -> Request {
+        let gone = lock(&BUSIEST).request(domain);
+        if let Some(gone) = gone {
+            end(&gone);
+        }
+        let _active = OneMore::of(ACTIVE.of(domain, &[]));
+        Request { domain: domain.to_owned(), method, started: Instant::now(), _active }
+    }
+
+    /// It ended with this status of HTTP, or failure class. One that is dropped without is not counted.
+    pub fn ended(self, status: &str) {
+        REQUESTS.of(&self.domain, &[self.method, status]).inc();
+        REQUEST_TIME.of(&self.domain, &[self.method]).observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_busiest_have_a_label() {
+        let mut b = Busiest::new(2, 10);
+        for domain in ["a", "a", "a", "b", "c", "c"] {
+            assert_eq!(b.request(domain), None);
+        }
+        assert_eq!(["a", "b", "c"].map(|d| b.label(d).to_owned()), ["a", "b", OTHER]);
+        assert_eq!(b.request("c").as_deref(), Some("b"), "more than twice as busy");
+        assert_eq!(["a", "b", "c"].map(|d| b.label(d).to_owned()), ["a", OTHER, "c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_bounded_and_a_steady_domain_keeps_its_label(passing in proptest::collection::vec(0u32..5_000, 0..3_000)) {
+            let mut b = Busiest::new(3, 20);
+            for (i, other) in passing.iter().enumerate() {
+                let gone = b.request(&other.to_string());
+                prop_assert!(b.labelled.len() <= 3 && b.requests.len() <= 20);
+                prop_assert!(gone.as_deref() != Some("steady") || i < 50);
+                if i % 2 == 0 {
+                    b.request("steady");
+                }
+            }
+            prop_assert!(passing.len() < 100 || b.label("steady") == "steady");
+        }
+    }
+
+    #[test]
+    fn series_end_with_their_label_and_a_request_ends_where_it_began() {
+        for n in 0..OWN {
+            Request::start(&format!("filler-{n}.test"), "GET").ended("200");
+        }
+        let here = |line: &str| crate::telemetry::exposition().contains(&format!("\ntidemill_{line}\n"));
+        let busy = |domain: &str, n: usize| (0..n).for_each(|_| Request::start(domain, "GET").ended("200"));
+        // Other tests of this process make requests too; nobody is as busy as these.
+        busy("first.test", 1_000);
+        assert!(here("fetch_active_requests{domain=\"first.test\"} 0"));
+        robots("first.test", "allowed");
+        assert!(here("robots_decisions_total{decision=\"allowed\",domain=\"first.test\"} 1"));
+        let under_way = Request::start("first.test", "GET");
+        for n in 0..OWN {
+            busy(&format!("next-{n}.test"), 2_100);
+        }
+        assert!(!here("robots_decisions_total{decision=\"allowed\",domain=\"first.test\"} 1"));
+        under_way.ended("timeout");
+        assert!(here("fetch_requests_total{domain=\"other\",method=\"GET\",status=\"timeout\"} 1"));
+        drop(OneMore::open_breaker("first.test"));
+        assert!(here("fetch_open_breakers{domain=\"other\"} 0"));
+    }
+}
