@@ -73,7 +73,8 @@ pub struct Assignment {
 pub enum Event {
     /// Partitions came. Reading starts at each one's base.
     Assigned(Vec<Assignment>),
-    /// Partitions go. If not `lost`, what is finished may still be committed until [`Member::release`].
+    /// Partitions go. If not `lost`, what is finished may still be committed until [`Member::release`]; it is refused then
+    /// if the member was given up meanwhile.
     Revoked { partitions: Vec<TopicPartition>, lost: bool },
     /// Records of assigned, unpaused partitions; those of one partition in order.
     Records(Vec<Incoming>),
