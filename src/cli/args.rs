@@ -116,8 +116,46 @@ pub enum Command {
     Config(ConfigCommand),
     /// Extract pages offline: JSON lines {"id","url","file"} on stdin, JSON lines out
     Extract(Extract),
+    /// What robots.txt says of URLs, and which line says so
+    Robots(Robots),
     /// Print a completion script
     Completions(Completions),
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  tidemill robots --agent FooBot https://example.org/private/page       fetches https://example.org/robots.txt
+  tidemill robots --file robots.txt --agent FooBot https://example.org/a https://example.org/b?c=d
+
+The first line is `allowed` or `disallowed`, the next says why; of several URLs each has one line. Exit code 0 whatever the
+verdict; 1 if robots.txt could not be read, which forbids everything for now (RFC 9309, section 2.3.1.4).")]
+pub struct Robots {
+    /// URLs to ask about
+    #[arg(required = true, value_name = "URL")]
+    pub urls: Vec<String>,
+    /// A robots.txt ('-' for stdin) instead of the one of each URL's host
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Product token of the crawler; what follows it in a User-Agent does not matter [default: that of fetch.user_agent]
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    #[command(flatten)]
+    pub reach: ReachFlags,
+    /// A JSON object a URL
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What may be reached, and where.
+#[derive(Debug, Clone, Args)]
+pub struct ReachFlags {
+    /// Fetch from this private or special network too (repeatable)
+    #[arg(long = "allow-address", value_name = "CIDR", value_parser = network)]
+    pub allow_addresses: Vec<IpNet>,
+    /// Address of a host name instead of DNS: HOST=IP, *.HOST=IP for all below it (repeatable)
+    #[arg(long, value_name = "HOST=IP", value_parser = host_address)]
+    pub resolve: Vec<(String, IpAddr)>,
 }
 
 /// How pages are fetched.
@@ -126,12 +164,8 @@ pub struct FetchFlags {
     /// Shortest time between two requests to one host, such as 500ms or 2s; 0s for none [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub delay: Option<Duration>,
-    /// Fetch from this private or special network too (repeatable)
-    #[arg(long = "allow-address", value_name = "CIDR", value_parser = network)]
-    pub allow_addresses: Vec<IpNet>,
-    /// Address of a host name instead of DNS: HOST=IP, *.HOST=IP for all below it (repeatable)
-    #[arg(long, value_name = "HOST=IP", value_parser = host_address)]
-    pub resolve: Vec<(String, IpAddr)>,
+    #[command(flatten)]
+    pub reach: ReachFlags,
     /// User-Agent; its first word is what robots.txt is asked for
     #[arg(long, value_name = "TEXT")]
     pub user_agent: Option<String>,

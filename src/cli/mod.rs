@@ -26,6 +26,7 @@ mod lines;
 mod produce;
 mod relay;
 mod report;
+mod robots;
 mod run;
 mod search;
 mod status;
@@ -44,7 +45,7 @@ use clap::CommandFactory;
 
 use crate::config::{Config, ConfigError, Flags, Loaded, load};
 use crate::telemetry::{self, logs};
-use args::{Cli, Command, FetchFlags, Global};
+use args::{Cli, Command, FetchFlags, Global, ReachFlags};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +125,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
             Command::Index(a) => index::run(a, config).await,
             Command::Config(a) => config::run(a, &config, &pipelines),
             Command::Extract(a) => extract::run(a, config).await,
+            Command::Robots(a) => robots::run(a, config).await,
             Command::Completions(_) => Ok(Exit::Done),
         }
     });
@@ -149,15 +151,22 @@ fn configure(global: &Global) -> Result<Loaded> {
     Ok(loaded)
 }
 
+impl ReachFlags {
+    /// Flags go over the configuration.
+    fn apply(&self, config: &mut Config) {
+        config.fetch.allow_addresses.extend(&self.allow_addresses);
+        config.fetch.resolve.extend(self.resolve.iter().cloned());
+    }
+}
+
 impl FetchFlags {
     /// Flags go over the configuration.
     fn apply(&self, config: &mut Config) {
+        self.reach.apply(config);
         let fetch = &mut config.fetch;
         if let Some(delay) = self.delay {
             fetch.delay = delay;
         }
-        fetch.allow_addresses.extend(&self.allow_addresses);
-        fetch.resolve.extend(self.resolve.iter().cloned());
         if let Some(agent) = &self.user_agent {
             fetch.user_agent.clone_from(agent);
         }

@@ -4,5 +4,5 @@ mod breakers;
 pub mod codings;
 pub mod http;
 pub mod retry_after;
-mod robots;
+pub mod robots;
 pub mod stage;

@@ -61,7 +61,8 @@ impl Unreachable {
     }
 }
 
-type Known = Result<Arc<RobotsAnswer>, Unreachable>;
+/// What is known of an origin.
+pub type Known = Result<Arc<RobotsAnswer>, Unreachable>;
 
 struct Lifetime;
 
@@ -71,28 +72,30 @@ impl Expiry<String, Known> for Lifetime {
     }
 }
 
-/// The rulings of all origins.
-pub struct Robots {
+/// The robots.txt of all origins.
+pub struct Origins {
     client: Arc<Client>,
+    known: Cache<String, Known>,
+}
+
+/// What they say to one agent.
+pub struct Robots {
+    origins: Origins,
     agent: String,
     max_delay: Duration,
-    known: Cache<String, Known>,
 }
 
 impl Robots {
     /// The product token is the first word of the user agent, up to its version.
     pub fn new(client: Arc<Client>, config: &config::Fetch) -> Robots {
         let agent = config.user_agent.split(['/', ' ']).next().unwrap_or_default().to_owned();
-        let known = Cache::builder().max_capacity(ORIGINS).expire_after(Lifetime).build();
-        Robots { client, agent, max_delay: config.max_delay, known }
+        Robots { origins: Origins::new(client), agent, max_delay: config.max_delay }
     }
 
     /// What robots.txt says of this URL, and whether it was read for that, rather than remembered.
     pub async fn ruling(&self, url: &Url) -> (Ruling, bool) {
-        let origin = url.origin().ascii_serialization();
-        let known = self.known.entry(origin).or_insert_with(self.read(url)).await;
-        let read = known.is_fresh();
-        (self.ruled(known.into_value(), url), read)
+        let (known, read) = self.origins.answer(url).await;
+        (self.ruled(known, url), read)
     }
 
     fn ruled(&self, known: Known, url: &Url) -> Ruling {
@@ -118,15 +121,32 @@ impl Robots {
             }
         }
     }
+}
+
+impl Origins {
+    /// Nothing is known yet.
+    pub fn new(client: Arc<Client>) -> Origins {
+        Origins { client, known: Cache::builder().max_capacity(ORIGINS).expire_after(Lifetime).build() }
+    }
+
+    /// The robots.txt that holds for this URL, and whether it was read for that, rather than remembered.
+    pub async fn answer(&self, url: &Url) -> (Known, bool) {
+        let origin = url.origin().ascii_serialization();
+        let known = self.known.entry(origin).or_insert_with(self.read(url)).await;
+        let read = known.is_fresh();
+        (known.into_value(), read)
+    }
 
     async fn read(&self, url: &Url) -> Known {
         let mut at = url.clone();
         at.set_path("/robots.txt");
         at.set_query(None);
         at.set_fragment(None);
-        for _ in 0..=REDIRECTS {
+        for hop in 0..=REDIRECTS {
             let answer = match self.client.get(&at).await {
                 Ok(answer) => answer,
+                // Where a redirect leads is no word about the host itself.
+                Err(e) if hop > 0 => return unreadable(FetchError { class: FailureClass::RobotsUnreachable, ..e }),
                 Err(e) => return unreadable(e),
             };
             match (answer.status, &answer.location) {

@@ -2,19 +2,23 @@
 //!
 //! The file is parsed once into groups; a check merges the groups that name the agent (else those
 //! for `*`) and lets the most specific rule decide. Beyond the RFC, as sites write them: a missing
-//! colon, common misspellings, `Crawl-delay` and `Sitemap`.
+//! colon, common misspellings, `Crawl-delay` and `Sitemap`. Where the RFC leaves it open, this does as Google's parser,
+//! which is the reference (RFC 9309 came from it); where it is silent and that one is literal, percent escapes are the
+//! RFC's: `%62` is `b`.
 
 mod parse;
 mod pattern;
 
-use parse::{Group, PathRule, parse, product_token};
+use parse::{Group, PathRule, own_token, parse};
 use pattern::path_form;
+
+use super::url::normalise;
 
 /// Bytes of a robots.txt that are read; the RFC asks for at least 500 KiB (section 2.5).
 pub const MAX_BYTES: usize = 500 * 1024;
 
-/// Bytes of one line that are read; what follows in that line is ignored.
-pub const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Bytes of one line that are read, as many as the reference parser does; what follows in that line is ignored.
+pub const MAX_LINE_BYTES: usize = 8 * 2083 - 1;
 
 /// Longest `Crawl-delay` reported, in seconds: a day.
 pub const MAX_CRAWL_DELAY: f64 = 86_400.0;
@@ -86,14 +90,42 @@ impl Robots {
         &self.sitemaps
     }
 
+    /// Which of its groups hold for `agent`, in words.
+    pub fn scope(&self, agent: &str) -> String {
+        match self.token(agent) {
+            Some(token) => format!("no rule for {token} covers it"),
+            None if self.groups_of(agent).next().is_some() => "no rule for * covers it".to_owned(),
+            None => "no rule is for this agent or for *".to_owned(),
+        }
+    }
+
     /// All groups that name the agent, together one group; those for `*` when none does.
     fn groups_of(&self, agent: &str) -> impl Iterator<Item = &Group> {
-        let named = |group: &Group, token: &str| group.agents.iter().any(|agent| agent == token);
-        let token = product_token(agent)
-            .filter(|token| self.groups.iter().any(|group| named(group, token)))
-            .unwrap_or_else(|| "*".to_owned());
-        self.groups.iter().filter(move |group| named(group, &token))
+        let token = self.token(agent).unwrap_or_else(|| "*".to_owned());
+        self.groups.iter().filter(move |group| group.agents.contains(&token))
     }
+
+    /// The agent's product token, if a group names it.
+    fn token(&self, agent: &str) -> Option<String> {
+        own_token(agent).filter(|token| self.groups.iter().any(|group| group.agents.contains(token)))
+    }
+}
+
+/// Path and query of a URL in any shape, for [`Robots::check`]: of one that is fetched, as it is fetched; of any other text,
+/// what follows the host, or the text itself where there is none.
+pub fn path_of(url: &str) -> String {
+    if let Ok(url) = normalise(url) {
+        return url[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
+    }
+    let url = url.split('#').next().unwrap_or_default();
+    let after_host = match (url.strip_prefix("//"), url.find("://"), url.find(['/', '?', ';'])) {
+        (Some(rest), ..) => rest,
+        // A scheme, unless a path or query began before.
+        (None, Some(scheme), Some(path)) if scheme < path => &url[scheme + 3..],
+        _ => url,
+    };
+    let path = after_host.find(['/', '?', ';']).map_or("", |at| &after_host[at..]);
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
 /// What the answer to a request for robots.txt means for the site (RFC 9309, section 2.3.1).
@@ -208,6 +240,86 @@ mod tests {
         }
         assert!(!allowed("User-agent: *\nDisallow /a:b", "a", "/a:b"));
         assert!(allowed("User-agent: *\nplease disallow /x", "a", "/x"));
+    }
+
+    #[test]
+    fn keys_begin_as_they_are_spelt_and_prose_is_none() {
+        for (line, forbids) in [
+            ("Disallowed: /x", true),
+            ("Disallow-all: /x", true),
+            ("disallow /x extra", false),
+            ("user-agent that disallow: /x", false),
+            ("Disallow: /x\0\0\0", true),
+            ("Disallow: /\0x", true),
+            ("\0Disallow: /x", false),
+            ("Crawl-delay: 1 Disallow: /x", false),
+            (": /x", false),
+            ("Disallow", false),
+            ("Disallow:/x # why", true),
+            ("   Disallow :   /x   ", true),
+        ] {
+            let body = format!("User-agent: a\n{line}\n");
+            assert_eq!(!allowed(&body, "a", "/x"), forbids, "{line:?}");
+        }
+        for (mark, read) in [(&b"\xef\xbb\xbf"[..], true), (b"\xef\xbb", true), (b"\xef\x11\xbf", false)] {
+            let body = [mark, b"User-agent: a\nDisallow: /x"].concat();
+            assert_eq!(!Robots::parse(&body).check("a", "/x").allowed, read, "{mark:?}");
+        }
+    }
+
+    #[test]
+    fn who_may_read_the_index_page_may_ask_for_its_folder() {
+        let body = "User-agent: *\nDisallow: /\nAllow: /a/index.html\nAllow: /b/indexes.html\nDisallow: /c/index.htm\n";
+        for (path, expected) in
+            [("/a/index.html", true), ("/a/", true), ("/a/x", false), ("/a", false), ("/b/", false), ("/c/", false)]
+        {
+            assert_eq!(allowed(body, "a", path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn own_names_come_in_several_shapes() {
+        let body =
+            "User-agent: Foo-Bot_x/3\nDisallow: /f\nUser-agent: *\nDisallow: /all\nUser-agent:\nDisallow: /none\n";
+        for (agent, path, expected) in [
+            ("foo-bot_x", "/f", false),
+            ("FOO-BOT_X/1.0", "/f", false),
+            ("Foo-Bot_X (+https://foo.example)", "/f", false),
+            ("foo-bot_x", "/all", true),
+            ("foo-bot", "/f", true),
+            ("foo-bot", "/all", false),
+            ("Foo-Bot_x two", "/f", true),
+            ("Foo-Bot_x two", "/all", false),
+            ("*", "/all", false),
+            ("", "/all", false),
+            ("", "/none", true),
+        ] {
+            assert_eq!(allowed(body, agent, path), expected, "{agent} {path}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_any_text() {
+        for (url, path) in [
+            ("http://e.example", "/"),
+            ("http://e.example/a?b#c", "/a?b"),
+            ("http://e.example?b=/c", "/?b=/c"),
+            ("e.example/a", "/a"),
+            ("//e.example/a", "/a"),
+            ("/a/b?c", "/a/b?c"),
+            ("", "/"),
+            ("hello", "/"),
+            ("http://e.example/a/../b", "/b"),
+            ("http://e.example/ツ", "/%E3%83%84"),
+            ("http://e.example;a", "/;a"),
+            ("/a?u=http://x/y", "/a?u=http://x/y"),
+            ("gopher://e.example/a", "/a"),
+            ("http://e.example#a/b", "/"),
+        ] {
+            assert_eq!(path_of(url), path, "{url}");
+        }
+        let long = "a".repeat(20_000);
+        assert_eq!(path_of(&format!("http://e.example/{long}")).len(), 20_001);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) struct PathRule {
     pub(super) value: String,
 }
 
+#[derive(Clone, Copy)]
 enum Key {
     UserAgent,
     Allow,
@@ -61,13 +62,21 @@ pub(super) fn parse(body: &[u8]) -> (Vec<Group>, Vec<String>) {
                 };
                 naming = false;
                 // An empty path matches nothing.
-                if !value.is_empty() {
-                    group.rules.push(PathRule {
-                        allow: matches!(key, Key::Allow),
-                        pattern: Pattern::new(value),
-                        line: index + 1,
-                        value: text(value).into_owned(),
-                    });
+                if value.is_empty() {
+                    continue;
+                }
+                let allow = matches!(key, Key::Allow);
+                let mut rule = |pattern: Pattern| {
+                    let value = text(value).into_owned();
+                    group.rules.push(PathRule { allow, pattern, line: index + 1, value });
+                };
+                rule(Pattern::new(value));
+                // The page that stands for its folder: who may read it may ask for the folder (as the reference parser has it).
+                if allow
+                    && let Some(slash) = value.iter().rposition(|b| *b == b'/')
+                    && value[slash..].starts_with(b"/index.htm")
+                {
+                    rule(Pattern::new(&[&value[..=slash], b"$"].concat()));
                 }
             }
             Key::CrawlDelay => {
@@ -85,7 +94,9 @@ pub(super) fn parse(body: &[u8]) -> (Vec<Group>, Vec<String>) {
 /// The first [`MAX_BYTES`] without a line cut in half (half a path would say something else), and
 /// without a byte order mark.
 fn within_limit(body: &[u8]) -> &[u8] {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    // Half a mark is skipped too, as the reference parser does.
+    let mark = body.iter().zip(b"\xef\xbb\xbf").take_while(|(a, b)| a == b).count();
+    let body = &body[mark..];
     if body.len() <= MAX_BYTES {
         return body;
     }
@@ -114,37 +125,43 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn key_and_value(line: &[u8]) -> Option<(Key, &[u8])> {
     let line = &line[..line.len().min(MAX_LINE_BYTES)];
-    let line = line.split(|b| *b == b'#').next().unwrap_or_default();
+    // Some files are padded with NULs; what follows one is no text.
+    let line = line.split(|b| matches!(b, b'#' | 0)).next().unwrap_or_default();
     let line = line.trim_ascii();
     if let Some(colon) = line.iter().position(|b| *b == b':') {
         let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
         // In "Disallow /a:b" the colon is the path's.
-        if let Some(key) = key(name) {
-            return Some((key, value));
+        let colon_of_path = name.windows(2).any(|two| two[0].is_ascii_whitespace() && matches!(two[1], b'/' | b'*'));
+        if !colon_of_path {
+            return Some((key(name)?, value));
         }
     }
     // The colon is missing: one word names the key ("user agent" two), one word is the value.
     // More words are prose, such as an HTML page sent in place of robots.txt.
     let value_at = line.iter().rposition(u8::is_ascii_whitespace)? + 1;
-    Some((key(line[..value_at].trim_ascii())?, &line[value_at..]))
+    let name = line[..value_at].trim_ascii();
+    let two_words = [&b"user agent"[..], b"crawl delay", b"site map"];
+    let known =
+        !name.contains(&b' ') && !name.contains(&b'\t') || two_words.iter().any(|w| name.eq_ignore_ascii_case(w));
+    Some((key(name).filter(|_| known)?, &line[value_at..]))
 }
 
+/// How sites spell the keys. What follows the spelling is ignored, as in the reference parser: `Disallowed:` is one too.
+const SPELLINGS: &[(Key, &[&str])] = &[
+    (
+        Key::UserAgent,
+        &["user-agent", "useragent", "user agent", "user_agent", "user-agant", "user-agnet", "usera-gent"],
+    ),
+    (Key::Allow, &["allow", "alow"]),
+    (Key::Disallow, &["disallow", "dissallow", "dissalow", "disalow", "diasllow", "disallaw", "dis-allow", "disllow"]),
+    (Key::CrawlDelay, &["crawl-delay", "crawldelay", "crawl delay", "crawl_delay", "craw-delay"]),
+    (Key::Sitemap, &["sitemap", "site-map", "site map"]),
+];
+
 fn key(name: &[u8]) -> Option<Key> {
-    // The longest spelling below has 11 bytes.
-    if name.len() > 16 {
-        return None;
-    }
-    let name = name.to_ascii_lowercase();
-    Some(match name.as_slice() {
-        b"user-agent" | b"useragent" | b"user agent" | b"user_agent" | b"user-agents" | b"user-agant"
-        | b"user-agnet" | b"usera-gent" => Key::UserAgent,
-        b"allow" | b"alow" | b"allows" => Key::Allow,
-        b"disallow" | b"dissallow" | b"dissalow" | b"disalow" | b"diasllow" | b"disallaw" | b"dis-allow"
-        | b"disallows" | b"disallowed" | b"dissallows" | b"disllow" => Key::Disallow,
-        b"crawl-delay" | b"crawldelay" | b"crawl delay" | b"crawl_delay" | b"craw-delay" => Key::CrawlDelay,
-        b"sitemap" | b"site-map" | b"site map" | b"sitemaps" => Key::Sitemap,
-        _ => return None,
-    })
+    let begins =
+        |spelling: &&str| name.get(..spelling.len()).is_some_and(|n| n.eq_ignore_ascii_case(spelling.as_bytes()));
+    SPELLINGS.iter().find(|(_, spellings)| spellings.iter().any(|s| begins(&s))).map(|(key, _)| *key)
 }
 
 /// The product token that a User-agent value names, in lower case: `Bot/2.0 (x)` names `bot`.
@@ -154,6 +171,16 @@ fn agent_token(value: &[u8]) -> Option<String> {
         [b'*', after, ..] if after.is_ascii_whitespace() => Some("*".to_owned()),
         _ => product_token(&text(value)),
     }
+}
+
+/// The product token of a crawler's own name, in lower case: that of `FooBot/1.0 (+https://…)` is `foobot`. Two bare words
+/// are no product token, so only what holds for everyone holds for them.
+pub(super) fn own_token(name: &str) -> Option<String> {
+    let name = name.trim();
+    let token = product_token(name)?;
+    let rest = &name[token.len()..];
+    let second_word = rest.starts_with(char::is_whitespace) && !rest.trim_start().starts_with('(');
+    (!second_word).then_some(token)
 }
 
 /// The leading letters, `-` and `_` of `agent`, in lower case (RFC 9309, section 2.2.1).

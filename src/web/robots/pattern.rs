@@ -66,11 +66,12 @@ pub(super) fn path_form(path_and_query: &str) -> String {
 
 /// One spelling for octets that mean the same: escapes of unreserved characters decoded, all other
 /// escapes in upper case, octets that a URL cannot hold escaped. Escaped reserved characters stay
-/// escaped, for `%2F` is not `/`. `$`, and `*` outside patterns, are escaped as the RFC advises, so
+/// escaped, for `%2F` is not `/`; but in a query, where they separate nothing, `:`, `/`, `?` and `@`
+/// are the same either way (the RFC's own example is a URL in a query). `$`, and `*` outside patterns, are escaped as the RFC advises, so
 /// that `%2A` in a pattern is a star in the path.
 fn compared_form(octets: &[u8], is_pattern: bool) -> String {
     let mut out = String::with_capacity(octets.len());
-    let mut at = 0;
+    let (mut at, mut in_query) = (0, false);
     while let Some(&octet) = octets.get(at) {
         let (octet, escaped) = match unescape(&octets[at..]) {
             Some(octet) => (octet, true),
@@ -79,6 +80,7 @@ fn compared_form(octets: &[u8], is_pattern: bool) -> String {
         at += if escaped { 3 } else { 1 };
         let plain = match octet {
             _ if is_unreserved(octet) => true,
+            b':' | b'/' | b'?' | b'@' if escaped && in_query => true,
             _ if escaped => false,
             b'*' => is_pattern,
             b':' | b'/' | b'?' | b'#' | b'[' | b']' | b'@' | b'!' | b'&' | b'\'' | b'(' | b')' | b'+' | b',' | b';'
@@ -87,6 +89,7 @@ fn compared_form(octets: &[u8], is_pattern: bool) -> String {
             b'%' => true,
             _ => false,
         };
+        in_query |= octet == b'?' && !escaped;
         if plain {
             out.push(char::from(octet));
         } else {
@@ -149,6 +152,9 @@ mod tests {
             ("/a%2A", "/ab", false),
             ("/a%24", "/a$", true),
             ("/100%", "/100%", true),
+            ("/a?u=https://b.example", "/a?u=https%3A%2F%2Fb.example", true),
+            ("/a?u=https%3a%2f%2fb.example", "/a?u=https://b.example", true),
+            ("/a%3Fu", "/a?u", false),
         ] {
             assert_eq!(covers(pattern, path), expected, "{pattern} on {path}");
         }
