@@ -215,7 +215,8 @@ impl Pipeline {
         let engine = &self.config.engine;
         let (mut running, mut watched) = (JoinSet::new(), vec![]);
         for &stage in stages {
-            let router = Router::new(topology::stage(stage), self.names.clone(), ladder.delays());
+            let router =
+                Router::new(topology::stage(stage), self.names.clone(), ladder.delays()).with_tiers(ladder.tiers());
             let limits = Limits {
                 in_flight: self.config.in_flight(stage),
                 in_flight_bytes: usize::try_from(engine.in_flight_bytes.as_u64()).unwrap_or(usize::MAX),

@@ -618,3 +618,29 @@ fn topics_that_a_stage_reads_together_are_grown_together() {
     run(&t, "urls.txt", &["--fresh"]).expect(3);
     assert_eq!(t.json(&["topics", "plan", "--partitions", "5", "--json"])["actions"], serde_json::json!([]));
 }
+
+#[test]
+fn robots_says_what_and_which_line() {
+    let (dir, t) = bench();
+    file(&dir, "robots.txt", "User-agent: FooBot\nDisallow: /p\nAllow: /p/open\n\nUser-agent: *\nDisallow: /\n");
+    let ask = |args: &[&str]| t.run(&[&["robots", "--file", "robots.txt"], args].concat()).expect(0).stdout;
+    assert_eq!(ask(&["--agent", "FooBot", "http://e.test/p/1"]), "disallowed\nline 2: Disallow: /p\n");
+    assert_eq!(ask(&["--agent", "foobot/2.1", "http://e.test/p/open?x#y"]), "allowed\nline 3: Allow: /p/open\n");
+    assert_eq!(ask(&["--agent", "FooBot", "/q"]), "allowed\nno line forbids it: no rule for foobot covers it\n");
+    assert_eq!(ask(&["--agent", "Other", ""]), "disallowed\nline 6: Disallow: /\n");
+    let several = ask(&["--agent", "FooBot", "/p", "/q"]);
+    let first: Vec<_> = several.lines().map(|l| l.split_whitespace().take(2).collect::<Vec<_>>()).collect();
+    assert_eq!(first, [["disallowed", "/p"], ["allowed", "/q"]], "{several}");
+    let json = t.json(&["robots", "--file", "robots.txt", "--agent", "FooBot", "--json", "/p"]);
+    assert_eq!((&json["verdict"], &json["line"]), (&"disallowed".into(), &2.into()), "{json}");
+    says(&t.run(&["robots", "--file", "none.txt", "--agent", "F", "/p"]).expect(1), &["none.txt", "name a robots.txt"]);
+    says(&t.run(&["robots", "--agent", "F", "/p"]).expect(2), &["no host"]);
+
+    // From the URL's host, through the address guard.
+    let site = Server::start(|_, _| Reply::page("x"));
+    let url = site.url("/a");
+    let there = t.run(&["robots", "--agent", "F", "--allow-address", "127.0.0.1", &url]).expect(0);
+    assert_eq!(there.stdout, "allowed\nthere is no robots.txt\n");
+    let refused = t.run(&["robots", "--agent", "F", &url]).expect(1);
+    assert!(refused.stdout.starts_with("disallowed\n") && refused.stdout.contains("127.0.0.1"), "{refused:?}");
+}

@@ -24,8 +24,11 @@ pub struct Router {
     pub def: &'static StageDef,
     /// Prefix, and the framing that is written.
     pub names: Names,
-    /// Delay of each retry topic, shortest first, at most [`topology::TIERS`] (see [`topology::Ladder::delays`]).
+    /// Delay before each further attempt; their end is the dead letter (see [`topology::Ladder::delays`]).
     pub delays: &'static [Duration],
+    /// How long a record waits in each retry topic, shortest first, at most [`topology::TIERS`] (see
+    /// [`topology::Ladder::tiers`]).
+    pub tiers: Vec<Duration>,
     /// Full name of the topic of each kind it emits, and of the status topic: asked for with every record.
     outputs: Vec<(Kind, Arc<str>)>,
     status: Arc<str>,
@@ -54,14 +57,19 @@ pub struct Timing {
 }
 
 impl Router {
-    /// A router for a stage.
+    /// A router for a stage, with a retry topic for each delay.
     pub fn new(def: &'static StageDef, names: Names, delays: &'static [Duration]) -> Router {
         let outputs = def.outputs.iter().map(|(kind, topic)| (*kind, names.full(topic).into())).collect();
         let status = names.full(topology::STATUS).into();
         let emits = |name: &str| def.outputs.iter().any(|(_, topic)| *topic == name);
         let all = topology::topics().into_iter().filter(|t| emits(&t.name));
         let largest = all.map(|t| (names.full(&t.name).into(), t.max_message_bytes as usize)).collect();
-        Router { def, names, delays, outputs, status, largest }
+        Router { def, names, delays, tiers: delays.to_vec(), outputs, status, largest }
+    }
+
+    /// The same, whose retry topics hold records for so long.
+    pub fn with_tiers(self, tiers: impl Into<Vec<Duration>>) -> Router {
+        Router { tiers: tiers.into(), ..self }
     }
 
     /// A record whose due time has not come although its tier's delay is over: moved on without a word to the stage.
@@ -191,7 +199,7 @@ impl Router {
     /// owns it.
     fn to_tier(&self, record: &Incoming, until: i64, now: i64, attempt: u32, slot: Option<i64>) -> Outgoing {
         let remaining = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
-        let tier = tier_for(self.delays, remaining);
+        let tier = tier_for(&self.tiers, remaining);
         let mut out = self.same(record, &self.def.retry(tier));
         out.headers.set(headers::ATTEMPT, attempt.to_string());
         out.headers.set(headers::NOT_BEFORE, until.to_string());
@@ -275,7 +283,7 @@ mod tests {
     const NOW: i64 = 1_000_000;
 
     fn router(ladder: Ladder) -> Router {
-        Router::new(stage(StageName::Fetch), Names::new("t."), ladder.delays())
+        Router::new(stage(StageName::Fetch), Names::new("t."), ladder.delays()).with_tiers(ladder.tiers())
     }
 
     fn record(attempt: u32) -> Incoming {

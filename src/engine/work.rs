@@ -93,7 +93,7 @@ impl Work for StageWork {
         let input = |(i, (topic, weight)): (usize, (String, u32))| Input {
             topic: self.router.names.full(&topic),
             weight,
-            delay: i.checked_sub(own).map(|tier| self.router.delays.get(tier).copied().unwrap_or_default()),
+            delay: i.checked_sub(own).map(|tier| self.router.tiers.get(tier).copied().unwrap_or_default()),
         };
         self.router.def.subscribed().into_iter().enumerate().map(input).collect()
     }

@@ -3,6 +3,7 @@
 mod breakers;
 pub mod codings;
 pub mod http;
+mod lease;
 pub mod retry_after;
 pub mod robots;
 pub mod stage;

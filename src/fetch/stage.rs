@@ -8,13 +8,14 @@
 //! host is visited by its one owner only, at its pace, and its robots.txt is asked.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use url::Url;
 
 use super::breakers::{Breakers, End, Pass, Refused};
 use super::http::{Answer, Client, FetchError};
+use super::lease::{Denied, Leases};
 use super::robots::{Robots, Ruling};
 use crate::blob::{BlobError, Blobs};
 use crate::config;
@@ -37,6 +38,7 @@ pub struct Fetch {
     robots: Robots,
     breakers: Arc<Breakers>,
     politeness: Politeness,
+    leases: Leases,
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
     config: config::Fetch,
@@ -52,6 +54,8 @@ impl Fetch {
             delay: config.fetch.delay,
             max_delay: config.fetch.max_delay,
             concurrency_per_host: config.fetch.concurrency_per_host,
+            // One host may keep a part of the window waiting, not all of it.
+            held_per_host: (config.in_flight(StageName::Fetch) / 8).max(4),
             ..PolitenessConfig::default()
         };
         let rules = config.fetch.clone();
@@ -64,6 +68,7 @@ impl Fetch {
             breakers: Breakers::new(&config.fetch),
             client,
             politeness,
+            leases: Leases::new(Arc::clone(&store), &config.prefix),
             store,
             blobs,
             blob_threshold: usize::try_from(config.blob.threshold.as_u64()).unwrap_or(usize::MAX),
@@ -113,8 +118,10 @@ impl Fetch {
         let pass = self.pass(&host, ctx)?;
         let pass = if self.config.conduct(&host).robots { self.robots(&url, &host, pass).await? } else { pass };
         let permit = self.turn(&host, ctx).await?;
+        let started = Instant::now();
         let answer = self.client.get(&url).await;
         drop(permit);
+        self.politeness.answered(&host, unix(), started.elapsed());
         if let Some(end) = End::of(&answer) {
             pass.ended(&end, unix());
         }
@@ -176,14 +183,43 @@ impl Fetch {
 
     /// Waits for the host's turn: a little while here, else parked until the slot reserved.
     async fn turn(&self, host: &str, ctx: &Ctx) -> Result<Permit, Outcome> {
-        let park = |until| parked(until, format!("{host} is busy"));
-        match self.politeness.admit(host, unix(), slot(ctx)) {
-            Admission::Go(permit) => Ok(permit),
-            Admission::Wait(moment, held) => {
-                tokio::time::sleep(moment).await;
-                held.start(unix()).map_err(park)
+        let busy = |until| parked(until, format!("{host} is busy"));
+        self.lease(host, ctx).await?;
+        let mut admission = self.politeness.admit(host, unix(), slot(ctx));
+        let permit = loop {
+            admission = match admission {
+                Admission::Go(permit) => break permit,
+                Admission::Wait(moment, held) => {
+                    tokio::time::sleep(moment).await;
+                    break held.start(unix()).map_err(busy)?;
+                }
+                Admission::Queue(mut queued) => {
+                    let longest = queued.longest();
+                    let _gave_up = tokio::time::timeout(longest, queued.place()).await;
+                    queued.admit(unix())
+                }
+                Admission::Park { until } => return Err(busy(until)),
+            };
+        };
+        // The wait was longer than the lease is sure to hold: a machine that slept.
+        if !self.leases.holds(host, self.politeness.interval(host), unix()) {
+            let now = unix();
+            return Err(busy(self.politeness.park(host, now, None, now)));
+        }
+        Ok(permit)
+    }
+
+    /// Makes sure that whoever had the host before has ended with it.
+    async fn lease(&self, host: &str, ctx: &Ctx) -> Result<(), Outcome> {
+        let now = unix();
+        match self.leases.take(host, self.politeness.interval(host), now).await {
+            Ok(()) => Ok(()),
+            Err(Denied::Until(until)) => {
+                let until = self.politeness.park(host, now, slot(ctx), until);
+                Err(parked(until, format!("another member was the owner of {host} a moment ago")))
             }
-            Admission::Park { until } => Err(park(until)),
+            Err(Denied::Store(StoreError::Unavailable(why))) => Err(Outcome::unavailable(why)),
+            Err(Denied::Store(e)) => Err(Outcome::fail(FailureClass::Storage, e.to_string())),
         }
     }
 

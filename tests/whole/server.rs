@@ -60,6 +60,16 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
+    /// All paths that were asked for, and when.
+    pub fn all(&self) -> Vec<(String, Instant)> {
+        let arrivals = self.arrivals.lock().unwrap();
+        arrivals
+            .iter()
+            .filter(|(path, _)| *path != "/robots.txt")
+            .flat_map(|(p, at)| at.iter().map(|at| (p.clone(), *at)))
+            .collect()
+    }
+
     /// When requests for a path came.
     pub fn arrivals(&self, path: &str) -> Vec<Instant> {
         self.arrivals.lock().unwrap().get(path).cloned().unwrap_or_default()

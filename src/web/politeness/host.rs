@@ -13,11 +13,19 @@ const MIN_BACKOFF: u64 = 1_000;
 /// Shortest wait for a host whose every place is taken.
 const BUSY_WAIT: u64 = 1_000;
 
+/// An answer that takes longer is slow: its host is asked no more often than it answers.
+const SLOW: u64 = 1_000;
+
+/// Starts that the pace is a mean of. They come in bursts, as many as there are places.
+const SMOOTH: u64 = 16;
+
 /// What to do with a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// The request starts at this time, now or within [`Limits::hold`].
     Start(u64),
+    /// Only a place is missing: wait for one in memory, with this slot.
+    Queue(u64),
     /// Come back at this time; the slot is promised.
     Park(u64),
 }
@@ -28,6 +36,8 @@ pub(super) struct Load {
     pub(super) full: bool,
     /// Another record may wait in memory.
     pub(super) may_hold: bool,
+    /// This record had to wait for its place.
+    pub(super) queued: bool,
 }
 
 #[derive(Debug)]
@@ -36,6 +46,8 @@ pub(super) struct Host {
     delay: u64,
     /// Added by penalties; melts with each start.
     backoff: u64,
+    /// How long its slow answers take, smoothed.
+    slow: u64,
     /// Nothing starts before.
     penalty_until: u64,
     /// Theoretical arrival time of the next promise.
@@ -45,8 +57,8 @@ pub(super) struct Host {
     last_start: u64,
     /// A record found the host full since the last start.
     congested: bool,
-    /// Distance of starts while full: what the host itself can take. Promises keep to it, or most
-    /// of them would be broken.
+    /// Distance of starts while full, times [`SMOOTH`]: what the host itself can take. Promises keep to it, or most of them
+    /// would be broken.
     pace: u64,
 }
 
@@ -55,6 +67,7 @@ impl Host {
         Self {
             delay: limits.delay,
             backoff: 0,
+            slow: 0,
             penalty_until: 0,
             promised: 0,
             started: 0,
@@ -67,6 +80,7 @@ impl Host {
     /// Decides for a record that comes for the first time, or back at (or after) the time that an
     /// earlier [`Decision::Park`] named.
     pub(super) fn decide(&mut self, now: u64, reserved: Option<u64>, load: &Load, limits: &Limits) -> Decision {
+        self.congested |= load.queued;
         let interval = self.interval(limits);
         let earliest = now.max(self.penalty_until).max(before_burst(self.started, interval, limits));
         // Who holds a promise need not queue again behind later ones.
@@ -74,20 +88,32 @@ impl Host {
         // A start fixed for later bars every earlier one. It may be fixed only where no promise can
         // fall due before: right behind the starts so far, or less than one step ahead.
         let undisturbed = slot == earliest || slot - now < self.step(limits);
-        let waits = slot - now <= limits.hold && load.may_hold && undisturbed;
+        let soon = slot - now <= limits.hold && load.may_hold;
+        let waits = soon && undisturbed;
         if !load.full && (slot == now || waits) {
             self.start(slot, reserved.is_none(), limits);
             Decision::Start(slot)
+        } else if load.full && soon {
+            self.congested = true;
+            if reserved.is_none() {
+                self.promised = self.promised.max(slot).saturating_add(self.step(limits));
+            }
+            Decision::Queue(slot)
         } else if reserved == Some(slot) && slot > now {
             // Too early; the promise stands.
             Decision::Park(slot)
         } else if load.full {
-            self.congested = true;
-            let wait = self.step(limits).max(BUSY_WAIT);
-            Decision::Park(self.promise(slot.max(now.saturating_add(wait)), limits))
+            Decision::Park(self.full(now, slot, limits))
         } else {
             Decision::Park(self.promise(slot, limits))
         }
+    }
+
+    /// A slot, not before `slot`, for a record that finds every place taken.
+    pub(super) fn full(&mut self, now: u64, slot: u64, limits: &Limits) -> u64 {
+        self.congested = true;
+        let wait = self.step(limits).max(BUSY_WAIT);
+        self.promise(slot.max(now.saturating_add(wait)), limits)
     }
 
     /// A slot for a record that cannot start now, not before `slot` and behind all promises.
@@ -114,8 +140,8 @@ impl Host {
         self.started = self.started.max(slot).saturating_add(self.interval(limits));
         let gap = slot.saturating_sub(self.last_start).min(limits.max_delay);
         self.pace = match (self.congested, self.pace) {
-            (true, 0) => gap,
-            (true, pace) => (3 * pace + gap) / 4,
+            (true, 0) => gap * SMOOTH,
+            (true, pace) => pace - pace / SMOOTH + gap,
             (false, pace) => pace - pace.div_ceil(8),
         };
         self.congested = false;
@@ -148,6 +174,15 @@ impl Host {
         self.change_interval(limits, |host| host.delay = delay);
     }
 
+    /// An answer took so long. The interval follows slow ones, up to the longest delay, and eases back with quick ones;
+    /// where no delay is wanted at all it stays out of it.
+    pub(super) fn answered(&mut self, took: u64, limits: &Limits) {
+        let slow = if took >= SLOW && limits.delay > 0 { took } else { 0 };
+        if slow != 0 || self.slow != 0 {
+            self.change_interval(limits, |host| host.slow = (3 * host.slow + slow) / 4);
+        }
+    }
+
     /// Before this time nothing may start, on account of a penalty.
     pub(super) fn penalty_until(&self) -> u64 {
         self.penalty_until
@@ -167,14 +202,15 @@ impl Host {
     }
 
     /// Least distance between two starts.
-    fn interval(&self, limits: &Limits) -> u64 {
-        let eased = self.delay.saturating_add(self.backoff);
+    pub(super) fn interval(&self, limits: &Limits) -> u64 {
+        let eased = self.delay.saturating_add(self.backoff).max(self.slow);
         eased.min(limits.max_delay).max(self.delay)
     }
 
-    /// Distance between two promises.
+    /// Distance between two promises. A little less than the pace, since a place that nobody takes is lost, while who comes
+    /// too early waits or is promised another slot.
     fn step(&self, limits: &Limits) -> u64 {
-        self.interval(limits).max(self.pace)
+        self.interval(limits).max(3 * self.pace / (4 * SMOOTH))
     }
 
     fn next_free(&self, limits: &Limits) -> u64 {

@@ -4,9 +4,10 @@
 //! can travel in a record's header, through other processes and a crash, and tests need not sleep.
 //!
 //! ```text
-//! admit ──► Go    start now
-//!       ──► Wait  start in a moment; the record stays in memory
-//!       ──► Park  come back at `until`: the slot is this record's own
+//! admit ──► Go     start now
+//!       ──► Wait   start in a moment; the record stays in memory
+//!       ──► Queue  start when a request of the host has ended; the record stays in memory, for a moment at most
+//!       ──► Park   come back at `until`: the slot is this record's own
 //! ```
 //! The slot is what keeps 10,000 records of one host from moving over and over: each is told its own
 //! time, comes back then and goes, having parked once. A record that finds its slot spoiled (it came
@@ -20,6 +21,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use host::{Decision, Host, Load};
 
@@ -86,6 +89,9 @@ pub enum Admission {
     Go(Permit),
     /// Keep the record in memory for this long, then call [`Held::start`].
     Wait(Duration, Held),
+    /// Keep the record in memory until [`Queued::place`] is done, for [`Queued::longest`] at most, then call
+    /// [`Queued::admit`].
+    Queue(Queued),
     /// Come back at `until` and hand it in as `reserved`.
     Park {
         /// The reserved slot, in unix milliseconds.
@@ -96,13 +102,57 @@ pub enum Admission {
 /// The right to have one request running. Dropping it says that the request has ended.
 #[derive(Debug)]
 pub struct Permit {
-    _running: Count,
+    _running: Running,
+}
+
+/// A request that runs, or is about to.
+#[derive(Debug)]
+struct Running {
+    _one: Count,
+    /// One of the host's places, if these are limited.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// A record that waits for one of its host's places. Those of a host get them in their order.
+#[derive(Debug)]
+pub struct Queued {
+    politeness: Politeness,
+    host: Box<str>,
+    slot: u64,
+    places: Arc<Semaphore>,
+    place: Option<OwnedSemaphorePermit>,
+    waiting: Count,
+}
+
+impl Queued {
+    /// How long it is worth to wait.
+    pub fn longest(&self) -> Duration {
+        Duration::from_millis(self.politeness.shared.limits.hold)
+    }
+
+    /// Waits for a place. May be given up.
+    pub async fn place(&mut self) {
+        // Nobody closes it.
+        self.place = Arc::clone(&self.places).acquire_owned().await.ok();
+    }
+
+    /// Decides anew, with the place or, if that was given up, without.
+    pub fn admit(self, now: u64) -> Admission {
+        let Queued { politeness, host, slot, place, waiting, .. } = self;
+        drop(waiting);
+        if let Some(place) = place {
+            // Who had to wait for a place is not to wait for a pace that was guessed.
+            return politeness.decide(&host, now, Some(slot.min(now)), Some(place));
+        }
+        let until = politeness.hosts().get_mut(&host).map_or(slot, |e| e.host.full(now, slot, &e.limits));
+        Admission::Park { until }
+    }
 }
 
 /// A permit whose time is about to come. Dropping it gives the place back, though not its time.
 #[derive(Debug)]
 pub struct Held {
-    running: Count,
+    running: Running,
     _waiting: Count,
     politeness: Politeness,
     host: Box<str>,
@@ -157,6 +207,8 @@ struct Entry {
     limits: Arc<Limits>,
     running: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
+    /// How many more requests may run, if that is limited.
+    places: Option<Arc<Semaphore>>,
 }
 
 impl Politeness {
@@ -189,19 +241,40 @@ impl Politeness {
     /// Starts of one host are never closer than its delay (with `burst` 1), however late records
     /// come back. What a process before this one started is not known here.
     pub fn admit(&self, host: &str, now: u64, reserved: Option<u64>) -> Admission {
+        self.decide(host, now, reserved, None)
+    }
+
+    fn decide(&self, host: &str, now: u64, reserved: Option<u64>, place: Option<OwnedSemaphorePermit>) -> Admission {
         let mut hosts = self.hosts();
         let entry = self.shared.entry(&mut hosts, host, now);
         let limits = Arc::clone(&entry.limits);
+        let queued = place.is_some();
+        let place = place.or_else(|| Arc::clone(entry.places.as_ref()?).try_acquire_owned().ok());
         let load = Load {
-            full: limits.concurrency > 0 && entry.running.load(Ordering::Relaxed) >= limits.concurrency,
+            full: entry.places.is_some() && place.is_none(),
             may_hold: entry.waiting.load(Ordering::Relaxed) < limits.held,
+            queued,
         };
         match entry.host.decide(now, reserved, &load, &limits) {
             Decision::Park(until) => Admission::Park { until },
-            Decision::Start(at) if at == now => Admission::Go(Permit { _running: Count::one_more(&entry.running) }),
+            Decision::Queue(slot) => match &entry.places {
+                // Without limited places none is ever missing.
+                None => Admission::Park { until: slot },
+                Some(places) => Admission::Queue(Queued {
+                    politeness: self.clone(),
+                    host: host.into(),
+                    slot,
+                    places: Arc::clone(places),
+                    place: None,
+                    waiting: Count::one_more(&entry.waiting),
+                }),
+            },
+            Decision::Start(at) if at == now => {
+                Admission::Go(Permit { _running: Running { _one: Count::one_more(&entry.running), _place: place } })
+            }
             Decision::Start(at) => {
                 let held = Held {
-                    running: Count::one_more(&entry.running),
+                    running: Running { _one: Count::one_more(&entry.running), _place: place },
                     _waiting: Count::one_more(&entry.waiting),
                     politeness: self.clone(),
                     host: host.into(),
@@ -228,6 +301,19 @@ impl Politeness {
         let mut hosts = self.hosts();
         let Entry { host, limits, .. } = self.shared.entry(&mut hosts, host, now);
         host.penalise(now, until, limits);
+    }
+
+    /// The host took so long for an answer. One that is slow is asked no more often than it answers.
+    pub fn answered(&self, host: &str, now: u64, took: Duration) {
+        let mut hosts = self.hosts();
+        let Entry { host, limits, .. } = self.shared.entry(&mut hosts, host, now);
+        host.answered(millis(took), limits);
+    }
+
+    /// Least time between two starts on this host, as things stand.
+    pub fn interval(&self, host: &str) -> Duration {
+        let known = self.hosts().get(host).map(|entry| entry.host.interval(&entry.limits));
+        Duration::from_millis(known.unwrap_or_else(|| self.shared.limits(host).delay))
     }
 
     /// Sets the delay that a host's robots.txt asks for (Crawl-delay), between the configured
@@ -259,7 +345,8 @@ impl Shared {
         }
         hosts.entry(host.into()).or_insert_with(|| {
             let limits = self.limits(host);
-            Entry { host: Host::new(&limits), limits, running: Arc::default(), waiting: Arc::default() }
+            let places = (limits.concurrency > 0).then(|| Arc::new(Semaphore::new(limits.concurrency)));
+            Entry { host: Host::new(&limits), limits, running: Arc::default(), waiting: Arc::default(), places }
         })
     }
 
@@ -283,7 +370,8 @@ fn millis(d: Duration) -> u64 {
 /// once, so that a full map is not walked for every new host. Hosts with a request running stay;
 /// the engine bounds how many these are.
 fn forget(hosts: &mut HashMap<Box<str>, Entry>, now: u64, limits: &Limits) {
-    let running = |entry: &Entry| entry.running.load(Ordering::Relaxed) > 0;
+    let in_use = |count: &AtomicUsize| count.load(Ordering::Relaxed) > 0;
+    let running = |entry: &Entry| in_use(&entry.running) || in_use(&entry.waiting);
     hosts.retain(|_, entry| running(entry) || entry.host.busy_until() > now);
     let keep = limits.hosts - limits.hosts.div_ceil(8);
     if hosts.len() <= keep {

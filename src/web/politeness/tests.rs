@@ -1,6 +1,7 @@
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
+use futures::FutureExt;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -50,8 +51,13 @@ struct Course {
 }
 
 enum Event {
-    Arrive { record: usize, reserved: Option<u64> },
+    Arrive {
+        record: usize,
+        reserved: Option<u64>,
+    },
     Due(Held, usize),
+    /// Of the queue.
+    Tired(usize),
     End(Permit),
     Penalise,
 }
@@ -78,45 +84,60 @@ impl World {
             push(&mut queue, &mut events, T0 + at, Event::Penalise);
         }
         let mut running = 0;
+        let (mut queued, mut ticket) = (BTreeMap::<usize, (Queued, usize)>::new(), 0);
         while let Some(Reverse((now, event))) = queue.pop() {
             let event = events[event].take().unwrap();
-            let (permit, until) = match event {
-                Event::Penalise => {
-                    self.politeness.penalise(HOST, now, None);
-                    continue;
-                }
+            let mut decided = Vec::new();
+            match event {
+                Event::Penalise => self.politeness.penalise(HOST, now, None),
                 Event::End(permit) => {
                     drop(permit);
                     running -= 1;
-                    continue;
+                    let placed =
+                        |(ticket, (q, _)): (&usize, &mut (Queued, usize))| q.place().now_or_never().map(|()| *ticket);
+                    for ticket in queued.iter_mut().filter_map(placed).collect::<Vec<_>>() {
+                        let (q, record) = queued.remove(&ticket).unwrap();
+                        decided.push((q.admit(now), record));
+                    }
                 }
-                Event::Due(held, record) => match held.start(now) {
-                    Ok(permit) => (Some(permit), (0, record)),
-                    Err(until) => (None, (until, record)),
-                },
-                Event::Arrive { record, reserved } => match self.politeness.admit(HOST, now, reserved) {
-                    Admission::Go(permit) => (Some(permit), (0, record)),
-                    Admission::Park { until } => (None, (until, record)),
+                Event::Tired(ticket) => {
+                    decided.extend(queued.remove(&ticket).map(|(q, record)| (q.admit(now), record)));
+                }
+                Event::Due(held, record) => {
+                    let started = held.start(now);
+                    decided.push((started.map_or_else(|until| Admission::Park { until }, Admission::Go), record));
+                }
+                Event::Arrive { record, reserved } => {
+                    decided.push((self.politeness.admit(HOST, now, reserved), record));
+                }
+            }
+            for (admission, record) in decided {
+                match admission {
+                    Admission::Go(permit) => {
+                        course.starts.push(now);
+                        running += 1;
+                        course.most_running = course.most_running.max(running);
+                        push(&mut queue, &mut events, now + self.service, Event::End(permit));
+                    }
                     Admission::Wait(wait, held) => {
                         let at = now + wait.as_millis() as u64;
                         push(&mut queue, &mut events, at, Event::Due(held, record));
-                        continue;
                     }
-                },
-            };
-            if let Some(permit) = permit {
-                course.starts.push(now);
-                running += 1;
-                course.most_running = course.most_running.max(running);
-                push(&mut queue, &mut events, now + self.service, Event::End(permit));
-            } else {
-                let (until, record) = until;
-                assert!(until > now);
-                course.parks[record] += 1;
-                assert!(course.parks[record] < 200, "a record starves");
-                let late = rng.random_range(0..=self.lateness);
-                let reserved = Some(until);
-                push(&mut queue, &mut events, until + late, Event::Arrive { record, reserved });
+                    Admission::Queue(q) => {
+                        let at = now + q.longest().as_millis() as u64;
+                        queued.insert(ticket, (q, record));
+                        push(&mut queue, &mut events, at, Event::Tired(ticket));
+                        ticket += 1;
+                    }
+                    Admission::Park { until } => {
+                        assert!(until > now);
+                        course.parks[record] += 1;
+                        assert!(course.parks[record] < 200, "a record starves");
+                        let late = rng.random_range(0..=self.lateness);
+                        let reserved = Some(until);
+                        push(&mut queue, &mut events, until + late, Event::Arrive { record, reserved });
+                    }
+                }
             }
         }
         course
@@ -346,14 +367,48 @@ fn a_burst_goes_at_once_and_is_paid_back() {
 
 #[test]
 fn places_come_back_when_permits_are_dropped() {
-    let politeness = Politeness::new(PolitenessConfig { concurrency_per_host: 1, ..config(0) });
+    let politeness = Politeness::new(PolitenessConfig { concurrency_per_host: 1, held_per_host: 1, ..config(0) });
     let permit = goes(politeness.admit(HOST, T0, None));
+    let Admission::Queue(mut queued) = politeness.admit(HOST, T0, None) else { panic!("the second waits for a place") };
     let until = parked(politeness.admit(HOST, T0, None));
     assert!(until >= T0 + 1_000);
-    let early = parked(politeness.admit(HOST, until - 1, Some(until)));
-    assert_eq!(early, until, "a full host breaks no promise before its time");
+    assert!(queued.place().now_or_never().is_none());
     drop(permit);
-    let _ = goes(politeness.admit(HOST, T0 + 5_000, None));
+    queued.place().now_or_never().unwrap();
+    drop(goes(queued.admit(T0 + 10)));
+    drop(goes(politeness.admit(HOST, until, Some(until))));
+    let _running = goes(politeness.admit(HOST, T0 + 60_000, None));
+    let Admission::Queue(tired) = politeness.admit(HOST, T0 + 60_000, None) else { panic!("it waits") };
+    assert!(parked(tired.admit(T0 + 61_000)) >= T0 + 62_000);
+}
+
+#[test]
+fn a_host_with_few_places_is_kept_busy_and_records_park_little() {
+    let (n, service) = (10_000, 50);
+    let places = PolitenessConfig { concurrency_per_host: 4, held_per_host: 32, ..config(0) };
+    let mut world = World::new(places);
+    (world.service, world.lateness) = (service, 100);
+    let course = world.run(&vec![0; n]);
+    assert_eq!(course.most_running, 4);
+    let (end, ideal) = (course.starts.last().unwrap() - T0, n as u64 * service / 4);
+    assert!(end < ideal * 5 / 4, "{end} ms instead of {ideal}");
+    assert!(course.mean_parks() < 3.0, "{}", course.mean_parks());
+}
+
+#[test]
+fn a_slow_host_is_asked_no_more_often_than_it_answers() {
+    let politeness = Politeness::new(PolitenessConfig { hold: Duration::ZERO, ..config(1_000) });
+    for n in 0..20 {
+        politeness.answered(HOST, T0 + n, Duration::from_secs(8));
+    }
+    assert!(politeness.interval(HOST) > Duration::from_secs(7));
+    for n in 0..20 {
+        politeness.answered(HOST, T0 + n, Duration::from_millis(300));
+    }
+    assert_eq!(politeness.interval(HOST), Duration::from_secs(1));
+    let unlimited = Politeness::new(config(0));
+    unlimited.answered(HOST, T0, Duration::from_secs(8));
+    assert_eq!(unlimited.interval(HOST), Duration::ZERO);
 }
 
 #[test]
@@ -459,6 +514,7 @@ proptest! {
                     prop_assert!(!penalised || due >= T0 + from + length || due < T0 + from);
                     held.push((due, permit));
                 }
+                Admission::Queue(_) => prop_assert!(false, "its places are not limited"),
                 Admission::Park { until } => prop_assert!(until > T0 + at),
             }
         }
