@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::Exit;
 use super::args::Extract as Args;
 use crate::config::Config;
+use crate::extract::content::PageKind;
 use crate::extract::{Limits, html};
 use crate::web::charset;
 
@@ -58,10 +59,10 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
                 };
                 let mut answer = match out {
                     Some((e, language)) => json!({
-                        "id": page.id, "text": e.text, "title": e.metadata.title, "author": e.metadata.author, "date": e.metadata.date, "language": language,
+                        "id": page.id, "text": e.text, "markdown": e.markdown, "kind": e.kind.map(PageKind::name), "confidence": e.confidence, "title": e.metadata.title, "author": e.metadata.author, "date": e.metadata.date, "language": language,
                     }),
                     None => {
-                        json!({"id": page.id, "text": "", "title": null, "author": null, "date": null, "language": null})
+                        json!({"id": page.id, "text": "", "markdown": "", "kind": null, "confidence": 0.0, "title": null, "author": null, "date": null, "language": null})
                     }
                 };
                 if let Some(e) = error {

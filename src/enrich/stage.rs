@@ -82,6 +82,9 @@ impl Stage for Enrich {
             words: i64::try_from(counts.words).unwrap_or(i64::MAX),
             chars: i64::try_from(counts.chars).unwrap_or(i64::MAX),
             text: d.text,
+            markdown: d.markdown,
+            page_kind: d.page_kind,
+            text_confidence: d.text_confidence,
             links: d.links,
             attrs: d.attrs,
         }))])

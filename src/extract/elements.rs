@@ -229,11 +229,6 @@ impl std::fmt::Debug for Tag {
     }
 }
 
-/// What kind of element `name` (any case) is; 0 for an ordinary one.
-pub fn flags(name: &str) -> u16 {
-    Tag::of(name).flags()
-}
-
 /// Names as numbers, hashed with linear probing; the second is the place in [`KNOWN`], 255 where there is none.
 static SLOTS: [(u128, u8); 512] = slots();
 

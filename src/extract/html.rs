@@ -1,28 +1,34 @@
-//! From an HTML page to its main text and metadata.
+//! From an HTML page to its main text and metadata: one [`Tree`], read by the finder of the main text
+//! ([`super::content`]) and by the readers of the metadata ([`super::metadata`]).
 //!
-//! The main text is found by the crate `rs-trafilatura`, on markup that [`super::tame`] has brought within bounds;
-//! the metadata by our own readers. It may take seconds on the worst input, so run it in a [`super::pool::Pool`].
+//! Time and memory are linear in the page and bounded by [`Limits`]; nothing recurses.
 
 use thiserror::Error;
 use url::Url;
 
+use super::content::{self, Content, PageKind};
 use super::limits::Limits;
 pub use super::metadata::collect::Link;
-use super::metadata::{self, Metadata};
-use super::scan::{Scanner, Token};
-use super::tame::tame;
+use super::metadata::{self, Metadata, collect};
+use super::tree::{Tree, decode, tags};
 
 /// What a page says, without the page around it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Extracted {
     /// The main text: paragraphs parted by line breaks, no markup.
     pub text: String,
+    /// The same with its headings, lists, tables, code, links and emphasis, as Markdown.
+    pub markdown: String,
+    /// What kind of page it is; none of plain text.
+    pub kind: Option<PageKind>,
+    /// The F1 of words that is to be expected of the main text, 0 to 1.
+    pub confidence: f32,
     /// What the page says of itself.
     pub metadata: Metadata,
 }
 
 /// Why there is no text.
-#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Error, PartialEq)]
 pub enum ExtractError {
     /// The page was read and has no visible text: scripts only, a redirect, an empty body. Its metadata and links
     /// are still worth having.
@@ -36,49 +42,24 @@ pub enum ExtractError {
 /// # Errors
 /// [`ExtractError::Empty`] when there is no text at all.
 pub fn extract(html: &str, url: Option<&str>, limits: &Limits) -> Result<Extracted, ExtractError> {
-    let html = tame(html, limits);
-    let visible = has_visible_text(&html);
-    let (mut text, mut author) = (String::new(), None);
-    let options = rs_trafilatura::Options {
-        url: url.map(str::to_owned),
-        max_extracted_len: limits.max_bytes,
-        ..rs_trafilatura::Options::default()
-    };
-    if visible {
-        match rs_trafilatura::extract_with_options(&html, &options) {
-            Ok(found) => (text, author) = (found.content_text, found.metadata.author),
-            Err(error) => tracing::debug!(%error, "main text not found, taking all visible text"),
-        }
-        text.truncate(text.trim_end().len());
-        if text.trim().is_empty() {
-            text = visible_text(&html);
-        }
-    }
+    let tree = Tree::parse(html, limits);
     let address = url.and_then(|url| Url::parse(url).ok());
-    let metadata = metadata::read(&html, address.as_ref(), author.as_deref());
-    let page = Extracted { text, metadata };
+    let base = base(&tree, address.as_ref());
+    let Content { text, markdown, kind, confidence } =
+        content::find(&tree, url, &|href| collect::absolute(base.as_ref(), href));
+    let metadata = metadata::read(tree.html(), address.as_ref(), None);
+    let page = Extracted { text, markdown, kind: Some(kind), confidence, metadata };
     if page.text.is_empty() { Err(ExtractError::Empty(Box::new(page))) } else { Ok(page) }
 }
 
-/// Is there a word outside scripts, styles and the title? Where there is none the extractor would answer the title.
-fn has_visible_text(html: &str) -> bool {
-    Scanner::new(html).any(|(token, _)| match token {
-        Token::Text { text, raw: false } => !metadata::collect::tidy(&text[..text.floor_char_boundary(200)]).is_empty(),
-        _ => false,
-    })
-}
-
-/// All text that a reader would see, for pages on which no main part stands out.
-fn visible_text(html: &str) -> String {
-    let mut text = String::new();
-    for (token, _) in Scanner::new(html) {
-        match token {
-            Token::Text { text: words, raw: false } => text.push_str(words),
-            Token::Start(_) | Token::End(_) if !text.ends_with(' ') => text.push(' '),
-            _ => {}
-        }
-    }
-    metadata::collect::tidy(&text)
+/// What relative addresses are relative to: the first `base`, else the page's own address.
+fn base(tree: &Tree, address: Option<&Url>) -> Option<Url> {
+    let href = tree.all().filter(|id| tree.tag(*id) == tags::BASE).find_map(|id| tree.attribute(id, "href"));
+    let base = href.map(decode).and_then(|href| match address {
+        Some(address) => address.join(href.trim()).ok(),
+        None => Url::parse(href.trim()).ok(),
+    });
+    base.or_else(|| address.cloned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,11 @@
 //! From the bytes of a page to its text: what kind of body it is, its main text, its metadata.
+//!
+//! ```text
+//! bytes ─► sniff, charset ─► scan (tokens) ─► tree ─┬─► content: blocks, features, forests ─► text, Markdown, kind
+//!                                                    └─► metadata
+//! ```
 
+pub mod content;
 pub mod elements;
 #[cfg(test)]
 mod hostile;
@@ -11,13 +17,12 @@ pub mod pool;
 pub mod scan;
 pub mod sniff;
 pub mod stage;
-mod tame;
 pub mod tree;
 
 pub use html::{ExtractError, Extracted, Link, extract};
 pub use limits::Limits;
 
-/// Stack of a parser thread. The deepest markup that [`Limits`] lets through needs 128 KiB.
+/// Stack of a parser thread. Nothing of ours recurses; JSON of 128 levels needs 64 KiB.
 const STACK: usize = 8 << 20;
 
 /// The threads that parse.

@@ -17,7 +17,12 @@ pub fn extract(text: &str, limits: &Limits) -> Result<Extracted, ExtractError> {
     let text = text.trim_end();
     let title = text.lines().map(str::trim).find(|line| line.chars().any(char::is_alphanumeric));
     let title = title.map(|line| line.chars().take(MAX_TITLE).collect::<String>().trim_end().to_owned());
-    let page = Extracted { text: text.to_owned(), metadata: Metadata { title, ..Metadata::default() } };
+    let page = Extracted {
+        text: text.to_owned(),
+        confidence: 1.0,
+        metadata: Metadata { title, ..Metadata::default() },
+        ..Extracted::default()
+    };
     if text.trim().is_empty() { Err(ExtractError::Empty(Box::new(page))) } else { Ok(page) }
 }
 

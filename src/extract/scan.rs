@@ -2,7 +2,7 @@
 //!
 //! It follows the states of the HTML standard's tokenizer (13.2.5) as far as finding the borders of tags,
 //! comments and raw text needs; it never backs up over what it has read, so its time is linear whatever the input.
-//! The pre-pass ([`super::tame`]) and the metadata readers share it.
+//! The tree ([`super::tree`]) and the metadata readers share it.
 
 use memchr::{memchr, memmem};
 

@@ -94,7 +94,7 @@ async fn body(blobs: &dyn Blobs, page: &mut Page) -> Result<bytes::Bytes, Outcom
 }
 
 fn document(page: Page, found: Extracted, body_hash: String) -> Document {
-    let Extracted { text, metadata } = found;
+    let Extracted { text, markdown, kind, confidence, metadata } = found;
     let link = |l: html::Link| Link { url: l.url, text: l.text, nofollow: l.nofollow };
     Document {
         id: page.id,
@@ -110,6 +110,9 @@ fn document(page: Page, found: Extracted, body_hash: String) -> Document {
         description: metadata.description,
         declared_language: metadata.language,
         text,
+        markdown,
+        page_kind: kind.map(|kind| kind.name().to_owned()),
+        text_confidence: f64::from(confidence),
         links: metadata.links.into_iter().map(link).collect(),
         attrs: page.attrs,
     }

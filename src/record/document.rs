@@ -18,7 +18,7 @@ pub struct Link {
 }
 
 /// Text and metadata of a page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Document {
     /// Fingerprint of the final URL.
     pub id: String,
@@ -46,6 +46,15 @@ pub struct Document {
     pub declared_language: Option<String>,
     /// Main text.
     pub text: String,
+    /// The same with its structure, as Markdown; empty for plain text.
+    #[serde(default)]
+    pub markdown: String,
+    /// What kind of page it is: `article`, `forum`, …
+    #[serde(default)]
+    pub page_kind: Option<String>,
+    /// The F1 of words that is to be expected of the text, 0 to 1.
+    #[serde(default)]
+    pub text_confidence: f64,
     /// Links.
     pub links: Vec<Link>,
     /// From the URL task.
@@ -89,6 +98,15 @@ pub struct Enriched {
     pub chars: i64,
     /// Main text.
     pub text: String,
+    /// The same with its structure, as Markdown; empty for plain text.
+    #[serde(default)]
+    pub markdown: String,
+    /// What kind of page it is: `article`, `forum`, …
+    #[serde(default)]
+    pub page_kind: Option<String>,
+    /// The F1 of words that is to be expected of the text, 0 to 1.
+    #[serde(default)]
+    pub text_confidence: f64,
     /// Links.
     pub links: Vec<Link>,
     /// From the URL task.

@@ -62,7 +62,9 @@ pub(super) const HISTORY: &[(&str, &str)] = &[
     ("url_task", include_str!("../../schemas/history/url_task-1.avsc")),
     ("page", include_str!("../../schemas/history/page-1.avsc")),
     ("document", include_str!("../../schemas/history/document-1.avsc")),
+    ("document", include_str!("../../schemas/history/document-2.avsc")),
     ("enriched", include_str!("../../schemas/history/enriched-1.avsc")),
+    ("enriched", include_str!("../../schemas/history/enriched-2.avsc")),
     ("status_event", include_str!("../../schemas/history/status_event-1.avsc")),
 ];
 

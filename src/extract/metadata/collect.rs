@@ -336,7 +336,7 @@ fn push(text: &mut String, more: &str) {
 
 /// Words in neighbouring blocks do not run together; words of which a letter is set in bold stay whole.
 fn part(text: &mut String, tag: &str) {
-    if elements::flags(tag) & elements::SPECIAL != 0 && !text.ends_with(' ') {
+    if elements::Tag::of(tag).flags() & elements::SPECIAL != 0 && !text.ends_with(' ') {
         push(text, " ");
     }
 }

@@ -1,0 +1,147 @@
+//! The main text of a page: which of its blocks belong to it.
+//!
+//! ```text
+//! tree ─► blocks ─► boxes (the elements around them) ─► features ─► first forest: a score a block
+//!            │                                             └─► with all scores in view: second forest ─► threshold
+//!            └─► those kept, in order: text and Markdown                                    that makes F1 best ─► kept
+//! ```
+//! Both forests were trained by `benches/extract/train.py` on pages whose main text people marked; their features are
+//! computed by this code in training too. `docs/extraction.md` tells how well it does.
+
+pub mod blocks;
+pub mod boxes;
+pub mod features;
+mod forest;
+mod kind;
+mod lexicon;
+mod markdown;
+mod page;
+mod row;
+pub mod second;
+
+use std::sync::LazyLock;
+
+pub use kind::PageKind;
+
+use super::tree::Tree;
+use blocks::Block;
+use features::Parts;
+use forest::{Forest, probability};
+
+/// What the page is about.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Content {
+    /// The main text: blocks parted by line breaks. All visible text when no main part stands out.
+    pub text: String,
+    /// The same with its structure, as Markdown.
+    pub markdown: String,
+    /// What kind of page it is.
+    pub kind: PageKind,
+    /// The F1 of words that is to be expected of the text, 0 to 1, by the model's own scores.
+    pub confidence: f32,
+}
+
+/// Words under which the text is taken from elsewhere, if the page has it.
+const SHORT: u32 = 50;
+
+/// The forests: kind of page, first judgement, second judgement.
+struct Model {
+    kind: Forest,
+    first: Forest,
+    second: Forest,
+}
+
+static MODEL: LazyLock<Option<Model>> = LazyLock::new(|| {
+    let mut forests = Forest::read_all(include_bytes!("model.bin"))?.into_iter();
+    Some(Model { kind: forests.next()?, first: forests.next()?, second: forests.next()? })
+});
+
+/// Finds the main text of `tree`, which came from `url`; `absolute` resolves the addresses of links in the Markdown.
+pub fn find(tree: &Tree, url: Option<&str>, absolute: &dyn Fn(&str) -> Option<String>) -> Content {
+    let parts = Parts::of(tree, url);
+    let all = &parts.blocks.blocks;
+    let Some(model) = &*MODEL else { return Content::default() };
+    let kinds = shares(&model.kind.sums(&parts.page_row()));
+    let kind = PageKind::most_likely(&kinds);
+    let judged = judge(model, &parts, &kinds.map(byte));
+    let words: Vec<f32> = all.iter().map(|block| block.count() as f32).collect();
+    let (limit, confidence) = second::threshold(&judged, &words);
+    let mut kept: Vec<&Block> = all.iter().zip(&judged).filter(|(_, score)| **score >= limit).map(|(b, _)| b).collect();
+    let count: u32 = kept.iter().map(|block| block.count()).sum();
+    let article = parts.page.article_text.trim();
+    if count < SHORT && article.split_ascii_whitespace().count() as u32 > 2 * SHORT.max(count) {
+        return Content { text: article.to_owned(), markdown: article.to_owned(), kind, confidence: 0.5 };
+    }
+    if count == 0 {
+        kept = all.iter().collect();
+    }
+    let mut text = String::new();
+    for block in &kept {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(parts.blocks.text_of(block));
+    }
+    let markdown = markdown::write(tree, &parts.blocks, &kept, absolute);
+    Content { text, markdown, kind, confidence }
+}
+
+/// The probability of each block that it belongs to the main text.
+fn judge(model: &Model, parts: &Parts, kind: &[u8]) -> Vec<f32> {
+    let (rows, width) = parts.rows(kind, None);
+    if width != model.first.width {
+        return Vec::new();
+    }
+    let scores: Vec<u8> = rows.chunks_exact(width).map(|row| byte(probability(model.first.sum(row)))).collect();
+    let (more, more_width) = second::rows(parts, &scores, None);
+    let mut row = vec![0; model.second.width.max(width + more_width)];
+    rows.chunks_exact(width)
+        .zip(more.chunks_exact(more_width))
+        .map(|(first, second)| {
+            row[..width].copy_from_slice(first);
+            row[width..width + more_width].copy_from_slice(second);
+            probability(model.second.sum(&row))
+        })
+        .collect()
+}
+
+/// Log-odds of several kinds as probabilities that add up to one.
+fn shares(sums: &[f32]) -> [f32; PageKind::ALL.len()] {
+    let mut shares = [0.0; PageKind::ALL.len()];
+    let most = sums.iter().copied().fold(f32::MIN, f32::max);
+    for (share, sum) in shares.iter_mut().zip(sums) {
+        *share = (sum - most).exp();
+    }
+    let total: f32 = shares.iter().sum();
+    shares.map(|share| share / total.max(1.0))
+}
+
+/// A probability as a feature.
+fn byte(probability: f32) -> u8 {
+    (probability * 255.0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::Limits;
+
+    #[test]
+    fn the_model_fits_the_features() {
+        let tree = Tree::parse("<p>some words</p><p>and more", &Limits::default());
+        let parts = Parts::of(&tree, None);
+        let Some(model) = &*MODEL else { panic!("model.bin cannot be read") };
+        assert_eq!(model.kind.width, parts.page_row().len());
+        assert_eq!(model.kind.sums(&parts.page_row()).len(), PageKind::ALL.len());
+        let (_, width) = parts.rows(&[0; PageKind::ALL.len()], None);
+        let (_, more) = second::rows(&parts, &[0, 255], None);
+        assert_eq!((model.first.width, model.second.width), (width, width + more), "train it again: benches/extract");
+        assert_eq!(judge(model, &parts, &[0; PageKind::ALL.len()]).len(), 2);
+    }
+
+    #[test]
+    fn the_kinds_are_shares() {
+        let shares = shares(&[1.0, 1.0, -50.0, -50.0, -50.0, -50.0, -50.0]);
+        assert!((shares[0] - 0.5).abs() < 0.01 && shares[2] < 0.01);
+    }
+}
