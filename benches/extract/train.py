@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""train.py CORPUS [--unseen-only] [--tool PATH]: trains the forests of src/extract/content/model.bin.
+"""train.py CORPUS [--unseen-only] [--tool PATH] [--model FILE]: trains the forests of src/extract/content/model.bin.
 
 CORPUS holds sets (folders) with gold.jsonl (id, url, text, and perhaps type) and pages/ID.html.gz, as `tidemill-bench-extract dump`
 reads them; that program (built with `cargo build --release` here) computes the features, so training and use cannot differ.
@@ -25,9 +25,11 @@ FOLDS = 5
 COMMON = dict(num_threads=1, verbose=-1, seed=1, bagging_fraction=0.7, bagging_freq=1, force_col_wise=True)
 KIND = dict(COMMON, objective="multiclass", num_class=len(KINDS), learning_rate=0.1, num_leaves=6, min_data_in_leaf=8,
             feature_fraction=0.3, lambda_l2=3)
-FIRST = dict(COMMON, objective="cross_entropy", learning_rate=0.09, num_leaves=16, min_data_in_leaf=40, feature_fraction=0.3, lambda_l2=5)
-SECOND = dict(COMMON, objective="cross_entropy", learning_rate=0.06, num_leaves=12, min_data_in_leaf=40, feature_fraction=0.25, lambda_l2=10)
-ROUNDS = dict(kind=30, first=120, second=120)
+# Thresholds at random instead of the best ones: with so few pages the best ones fit chance.
+TREES = dict(COMMON, objective="cross_entropy", min_data_in_leaf=40, extra_trees=True)
+FIRST = dict(TREES, learning_rate=0.09, num_leaves=16, feature_fraction=0.5, lambda_l2=5)
+SECOND = dict(TREES, learning_rate=0.06, num_leaves=14, feature_fraction=0.4, lambda_l2=10)
+ROUNDS = dict(kind=30, first=180, second=160)
 
 
 def rows_of(hexed, width):
@@ -65,8 +67,9 @@ class Page:
         return hit / np.maximum(self.words, 1)
 
 
-def kept(page, scores):
-    """As second::threshold in Rust."""
+def kept(page, scores, kind):
+    """As content::find in Rust."""
+    scores = scores ** (0.7 + 0.8 * kind[0])
     order = np.argsort(-scores, kind="stable")
     hit, words = np.cumsum((scores * page.words)[order]), np.cumsum(page.words[order])
     f1 = 2 * hit / (words + (scores * page.words).sum() + 1e-9)
@@ -77,8 +80,8 @@ def overlap(want, got):
     return sum((want & got).values()), sum(want.values()), sum(got.values())
 
 
-def judge(tag, pages, scores):
-    texts = [[w for b, k in zip(p.blocks, kept(p, s)) if k for w in b] if len(s) else [] for p, s in zip(pages, scores)]
+def judge(tag, pages, scores, kinds):
+    texts = [[w for b, k in zip(p.blocks, kept(p, s, kind)) if k for w in b] if len(s) else [] for p, s, kind in zip(pages, scores, kinds)]
     grams = lambda w: Counter(tuple(w[i : i + 4]) for i in range(max(1, len(w) - 3)) if w[i : i + 4])
     precision, recall, by_kind = [], [], {}
     for page, text in zip(pages, texts):
@@ -94,7 +97,7 @@ def judge(tag, pages, scores):
         print(f"{tag}: seb F1 {2 * p * r / (p + r):.4f} (precision {p:.3f}, recall {r:.3f}, {len(recall)} pages)")
     if by_kind:
         every = [f1 for some in by_kind.values() for f1 in some]
-        print(f"{tag}: wcxb F1 {np.mean(every):.4f} ({len(every)} pages)", {k: round(np.mean(v), 3) for k, v in sorted(by_kind.items())}, flush=True)
+        print(f"{tag}: wcxb F1 {np.mean(every):.4f} ({len(every)} pages)", {k: round(float(np.mean(v)), 3) for k, v in sorted(by_kind.items())}, flush=True)
 
 
 def fit(params, rounds, pages, inputs):
@@ -137,15 +140,18 @@ def second_rows(dump, pages, scores):
 
 def train(dump, pages, others):
     both = pages + others
+    kinds_of = lambda shares: [np.ravel(share) for share in shares]
     kinds, other_kinds, kind = out_of_fold(fit_kind, KIND, ROUNDS["kind"], pages, [p.head for p in pages], others, [p.head for p in others])
     put = lambda page, kind: None if page.rows is None else np.hstack([page.rows, np.repeat(as_bytes(kind), len(page.rows), 0)])
     inputs = [put(page, kind) for page, kind in zip(both, kinds + other_kinds)]
     scores, other_scores, first = out_of_fold(fit, FIRST, ROUNDS["first"], pages, inputs[: len(pages)], others, inputs[len(pages) :])
     more = second_rows(dump, both, scores + other_scores)
     inputs = [None if rows is None else np.hstack([rows, more[page.id]]) for page, rows in zip(both, inputs)]
+    firsts, other_firsts = scores, other_scores
     scores, other_scores, second = out_of_fold(fit, SECOND, ROUNDS["second"], pages, inputs[: len(pages)], others, inputs[len(pages) :])
-    judge("cross-validation", pages, scores)
-    judge("unseen", others, other_scores)
+    mean = lambda some, more: [(a + b) / 2 for a, b in zip(some, more)]
+    judge("cross-validation", pages, mean(firsts, scores), kinds_of(kinds))
+    judge("unseen", others, mean(other_firsts, other_scores), kinds_of(other_kinds))
     return kind, first, second
 
 
@@ -178,6 +184,7 @@ def main():
     args.add_argument("corpus", type=Path)
     args.add_argument("--tool", default=str(HERE / "target/release/tidemill-bench-extract"))
     args.add_argument("--unseen-only", action="store_true")
+    args.add_argument("--model", type=Path, default=MODEL)
     args = args.parse_args()
     dump = lambda *more: map(json.loads, subprocess.run([args.tool, "dump", args.corpus, *more], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines())
     gold = {(s.parent.name, g["id"]): g for s in sorted(args.corpus.glob("*/gold.jsonl")) for g in map(json.loads, open(s, encoding="utf8"))}
@@ -187,8 +194,8 @@ def main():
     train(dump, [page for page in pages if page.site not in sites], unseen)
     if not args.unseen_only:
         models = train(dump, pages, [])
-        MODEL.write_bytes(b"TMF1" + bytes([len(models)]) + b"".join(map(written, models)))
-        print(f"{MODEL}: {MODEL.stat().st_size} bytes")
+        args.model.write_bytes(b"TMF1" + bytes([len(models)]) + b"".join(map(written, models)))
+        print(f"{args.model}: {args.model.stat().st_size} bytes")
 
 
 main()

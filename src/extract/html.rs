@@ -15,7 +15,7 @@ use super::tree::{Tree, decode, tags};
 /// What a page says, without the page around it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Extracted {
-    /// The main text: paragraphs parted by line breaks, no markup.
+    /// The main text without markup: paragraphs parted by an empty line, entries of lists by a line break.
     pub text: String,
     /// The same with its headings, lists, tables, code, links and emphasis, as Markdown.
     pub markdown: String,

@@ -23,7 +23,7 @@ use std::sync::LazyLock;
 
 pub use kind::PageKind;
 
-use super::tree::Tree;
+use super::tree::{Tree, tags};
 use blocks::Block;
 use features::Parts;
 use forest::{Forest, probability};
@@ -31,7 +31,7 @@ use forest::{Forest, probability};
 /// What the page is about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Content {
-    /// The main text: blocks parted by line breaks. All visible text when no main part stands out.
+    /// The main text: paragraphs parted by an empty line, entries of lists and rows by a line break. All visible text when no main part stands out.
     pub text: String,
     /// The same with its structure, as Markdown.
     pub markdown: String,
@@ -65,6 +65,7 @@ pub fn find(tree: &Tree, url: Option<&str>, absolute: &dyn Fn(&str) -> Option<St
     let kind = PageKind::most_likely(&kinds);
     let judged = judge(model, &parts, &kinds.map(byte));
     let words: Vec<f32> = all.iter().map(|block| block.count() as f32).collect();
+    let judged: Vec<f32> = judged.iter().map(|score| score.powf(strictness(&kinds))).collect();
     let (limit, confidence) = second::threshold(&judged, &words);
     let mut kept: Vec<&Block> = all.iter().zip(&judged).filter(|(_, score)| **score >= limit).map(|(b, _)| b).collect();
     let count: u32 = kept.iter().map(|block| block.count()).sum();
@@ -76,31 +77,50 @@ pub fn find(tree: &Tree, url: Option<&str>, absolute: &dyn Fn(&str) -> Option<St
         kept = all.iter().collect();
     }
     let mut text = String::new();
+    let mut before = false;
     for block in &kept {
+        let entry = is_entry(tree, block);
         if !text.is_empty() {
-            text.push('\n');
+            text.push_str(if entry && before { "\n" } else { "\n\n" });
         }
         text.push_str(parts.blocks.text_of(block));
+        before = entry;
     }
     let markdown = markdown::write(tree, &parts.blocks, &kept, absolute);
     Content { text, markdown, kind, confidence }
 }
 
-/// The probability of each block that it belongs to the main text.
+/// Is it an item of a list or a row of a table?
+fn is_entry(tree: &Tree, block: &Block) -> bool {
+    let mut around = std::iter::once(block.holder).chain(tree.ancestors(block.holder)).take(3);
+    block.row || around.any(|id| matches!(tree.tag(id), tags::LI | tags::DT | tags::DD | tags::TD | tags::TH))
+}
+
+/// The power of a score that counts. An article is of one piece, so doubt speaks against a block; on other pages what
+/// belongs to the main text is less clear, and leaving out costs more than taking in.
+fn strictness(kinds: &[f32]) -> f32 {
+    let article = PageKind::ALL.iter().position(|kind| *kind == PageKind::Article);
+    0.7 + 0.8 * article.and_then(|article| kinds.get(article)).copied().unwrap_or(0.0)
+}
+
+/// The probability of each block that it belongs to the main text: the mean of both judgements.
 fn judge(model: &Model, parts: &Parts, kind: &[u8]) -> Vec<f32> {
     let (rows, width) = parts.rows(kind, None);
     if width != model.first.width {
         return Vec::new();
     }
-    let scores: Vec<u8> = rows.chunks_exact(width).map(|row| byte(probability(model.first.sum(row)))).collect();
+    let first: Vec<f32> = rows.chunks_exact(width).map(|row| probability(model.first.sum(row))).collect();
+    let scores: Vec<u8> = first.iter().copied().map(byte).collect();
     let (more, more_width) = second::rows(parts, &scores, None);
     let mut row = vec![0; model.second.width.max(width + more_width)];
-    rows.chunks_exact(width)
-        .zip(more.chunks_exact(more_width))
-        .map(|(first, second)| {
-            row[..width].copy_from_slice(first);
-            row[width..width + more_width].copy_from_slice(second);
-            probability(model.second.sum(&row))
+    let both = rows.chunks_exact(width).zip(more.chunks_exact(more_width));
+    first
+        .iter()
+        .zip(both)
+        .map(|(score, (own, others))| {
+            row[..width].copy_from_slice(own);
+            row[width..width + more_width].copy_from_slice(others);
+            (score + probability(model.second.sum(&row))) / 2.0
         })
         .collect()
 }
