@@ -75,8 +75,8 @@ const PEERS: &[Extractor] = &[];
 
 #[cfg(feature = "peers")]
 fn trafilatura(page: &Page, fallback: bool) {
-    let options = trafilatura::Options { enable_fallback: fallback, ..Default::default() };
-    drop(black_box(trafilatura::extract(page.html.as_bytes(), &options)));
+    let options = trafilatura::Options::default().with_fallback(fallback);
+    drop(black_box(trafilatura::extract(&page.html, &options)));
 }
 
 #[derive(Default)]
