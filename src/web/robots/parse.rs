@@ -161,7 +161,7 @@ const SPELLINGS: &[(Key, &[&str])] = &[
 fn key(name: &[u8]) -> Option<Key> {
     let begins =
         |spelling: &&str| name.get(..spelling.len()).is_some_and(|n| n.eq_ignore_ascii_case(spelling.as_bytes()));
-    SPELLINGS.iter().find(|(_, spellings)| spellings.iter().any(|s| begins(&s))).map(|(key, _)| *key)
+    SPELLINGS.iter().find(|(_, spellings)| spellings.iter().any(begins)).map(|(key, _)| *key)
 }
 
 /// The product token that a User-agent value names, in lower case: `Bot/2.0 (x)` names `bot`.
