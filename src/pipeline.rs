@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -136,7 +137,7 @@ pub async fn open_blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
             (Arc::new(folder), Calls::embedded("blob.folder"))
         }
         false => {
-            let s3 = S3::open(&config.blob, &config.s3).await?;
+            let s3 = S3::open(&config.blob, &config.s3, &config.blob_dir().join("tmp")).await?;
             (Arc::new(s3), Calls::remote("blob.s3", &config.blob.breaker))
         }
     };
@@ -264,6 +265,7 @@ pub fn extract_stage(config: &Config, blobs: Arc<dyn Blobs>) -> Result<Extract> 
         pool: crate::extract::pool(config.extract.threads())?,
         limits: extract::Limits { max_bytes: config.extract.max_bytes(), ..extract::Limits::default() },
         deadline: config.extract.deadline,
+        large: Semaphore::new(2 * config.extract.threads()),
     })
 }
 

@@ -33,7 +33,7 @@ fn folder(dir: &Path, coding: Compression) -> BoxFuture<'_, Arc<dyn Blobs>> {
 fn s3(dir: &Path, coding: Compression) -> BoxFuture<'_, Arc<dyn Blobs>> {
     let mut c = s3_at(S3::shared(), &format!("{}{}", S3::BUCKET, dir.display()));
     c.blob.compression = coding;
-    Box::pin(async move { Arc::new(blob::s3::S3::open(&c.blob, &c.s3).await.unwrap()) as Arc<dyn Blobs> })
+    Box::pin(async move { Arc::new(blob::s3::S3::open(&c.blob, &c.s3, &dir.join("tmp")).await.unwrap()) as _ })
 }
 
 fn s3_at(endpoint: &str, place: &str) -> Config {
@@ -75,6 +75,30 @@ async fn reads_back_what_was_put_under_its_hash() {
         for body in &bodies {
             assert_eq!(blobs.get(&key(body)).await.as_ref(), Ok(body));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_draft_that_comes_in_pieces_is_the_same_blob_and_its_start_is_read_alone() {
+    for open in ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = open(dir.path()).await;
+        let body = noise(9 << 20);
+        let mut draft = blobs.drafts().begin().unwrap();
+        for piece in body.chunks(100_000) {
+            draft.write(piece).unwrap();
+        }
+        assert_eq!(draft.length(), body.len() as u64);
+        let dropped = blobs.drafts().begin().unwrap();
+        assert_eq!(blobs.keep(draft).await, Ok(key(&body)));
+        drop(dropped);
+        assert_eq!(blobs.put(body.clone()).await, Ok(key(&body)));
+        for limit in [0, 1, 100_000, body.len() - 1, body.len(), usize::MAX] {
+            let start = blobs.get_start(&key(&body), limit).await;
+            assert_eq!(start, Ok(body.slice(..body.len().min(limit))));
+        }
+        let tmp = if blobs.name() == "s3" { "tmp" } else { "blobs/tmp" };
+        assert_eq!(std::fs::read_dir(dir.path().join(tmp)).unwrap().count(), 0);
     }
 }
 
@@ -166,7 +190,8 @@ async fn a_sweep_takes_nothing_that_was_just_put() {
 #[tokio::test]
 async fn a_bucket_that_is_not_there_refuses_or_is_away_is_told_apart() {
     let server = S3::start();
-    let open = async |c: Config| blob::s3::S3::open(&c.blob, &c.s3).await;
+    let dir = tempfile::tempdir().unwrap();
+    let open = async |c: Config| blob::s3::S3::open(&c.blob, &c.s3, dir.path()).await;
     let e = open(s3_at(server.url(), "nowhere/p")).await.err().unwrap();
     assert!(matches!(&e, BlobError::Fatal(why) if why.contains("\"nowhere\"")), "{e}");
     let mut c = s3_at(server.url(), "tidemill/p");
@@ -192,7 +217,8 @@ async fn a_bucket_that_is_not_there_refuses_or_is_away_is_told_apart() {
 async fn objects_are_what_everyday_tools_read_and_damage_is_noticed() {
     let server = S3::start();
     let c = s3_at(server.url(), "tidemill/some/where");
-    let blobs = blob::s3::S3::open(&c.blob, &c.s3).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = blob::s3::S3::open(&c.blob, &c.s3, dir.path()).await.unwrap();
     // Of more than one part.
     let body = noise(20 << 20);
     let key = blobs.put(body.clone()).await.unwrap();

@@ -5,11 +5,12 @@ use std::io::{self, Read, Write};
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
-use super::LARGEST;
 use crate::config::Compression;
 
 /// A body is written once and read about once; a higher level costs more than it saves.
 const LEVEL: i32 = 1;
+/// Base-2 logarithm of what the encoder looks back on: many bodies come in at once, and each has an encoder.
+const WINDOW_LOG: u32 = 17;
 /// Memory reserved on the word of a frame's header; a larger blob grows as it is read.
 const RESERVE: u64 = 16 << 20;
 
@@ -36,13 +37,12 @@ pub enum Encoder<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Into a writer. `length`: bytes that will come, if that is known.
-    pub fn new(coding: Compression, into: W, length: Option<u64>) -> io::Result<Encoder<W>> {
+    /// Into a writer.
+    pub fn new(coding: Compression, into: W) -> io::Result<Encoder<W>> {
         Ok(match coding {
             Compression::Zstd => {
                 let mut encoder = zstd::stream::Encoder::new(into, LEVEL)?;
-                encoder.set_pledged_src_size(length)?;
-                encoder.include_contentsize(true)?;
+                encoder.window_log(WINDOW_LOG)?;
                 Encoder::Zstd(encoder)
             }
             Compression::Gzip => Encoder::Gzip(GzEncoder::new(into, flate2::Compression::fast())),
@@ -74,31 +74,27 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// Compresses bytes that are there.
-pub fn compress(coding: Compression, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = Encoder::new(coding, Vec::with_capacity(bytes.len() / 3), Some(bytes.len() as u64))?;
-    encoder.write_all(bytes)?;
-    encoder.finish()
-}
-
-/// Reads a blob back, with what it may cost bounded: a byte over [`LARGEST`] at most.
-pub fn decompress(coding: Compression, mut from: impl Read) -> io::Result<Vec<u8>> {
+/// Reads a blob back, with what it may cost bounded: its first bytes, at most so many, and whether that is all.
+pub fn decompress(coding: Compression, mut from: impl Read, limit: usize) -> io::Result<(Vec<u8>, bool)> {
     let mut bytes = vec![];
+    let most = (limit as u64).saturating_add(1);
     match coding {
         Compression::Zstd => {
             let mut header = vec![];
             // 18 bytes: the longest header of a frame (RFC 8878, 3.1.1).
             (&mut from).take(18).read_to_end(&mut header)?;
             let announced = zstd::zstd_safe::get_frame_content_size(&header).ok().flatten().unwrap_or(0);
-            bytes.reserve(announced.min(RESERVE) as usize);
+            bytes.reserve(announced.min(RESERVE).min(most) as usize);
             let decoder = zstd::stream::Decoder::new(header.as_slice().chain(from))?;
-            decoder.take(LARGEST + 1).read_to_end(&mut bytes)?;
+            decoder.take(most).read_to_end(&mut bytes)?;
         }
         Compression::Gzip => {
-            MultiGzDecoder::new(from).take(LARGEST + 1).read_to_end(&mut bytes)?;
+            MultiGzDecoder::new(from).take(most).read_to_end(&mut bytes)?;
         }
     }
-    Ok(bytes)
+    let all = bytes.len() <= limit;
+    bytes.truncate(limit);
+    Ok((bytes, all))
 }
 
 #[cfg(test)]
@@ -110,10 +106,13 @@ mod tests {
         #[test]
         fn what_was_compressed_comes_back(bytes in proptest::collection::vec(any::<u8>(), 0..5_000)) {
             for coding in order(Compression::Zstd) {
-                let compressed = compress(coding, &bytes).unwrap();
-                prop_assert_eq!(&decompress(coding, &compressed[..]).unwrap(), &bytes);
-                if !bytes.is_empty() {
-                    prop_assert!(decompress(coding, &compressed[..compressed.len() - 1]).is_err());
+                let mut encoder = Encoder::new(coding, vec![]).unwrap();
+                encoder.write_all(&bytes).unwrap();
+                let compressed = encoder.finish().unwrap();
+                prop_assert_eq!(decompress(coding, &compressed[..], 5_000).unwrap(), (bytes.clone(), true));
+                if let Some(less) = bytes.len().checked_sub(1) {
+                    prop_assert_eq!(decompress(coding, &compressed[..], less).unwrap(), (bytes[..less].to_vec(), false));
+                    prop_assert!(decompress(coding, &compressed[..compressed.len() - 1], 5_000).is_err());
                 }
             }
         }

@@ -1,24 +1,24 @@
 //! Blobs in a folder: `<root>/sha256/<2 digits>/<64 digits>.zst`, which `zstdcat` reads, or `.gz`, which `zcat` does.
 //!
-//! A blob is written to a file of its own in `<root>/tmp`, synced, and renamed to its place, so a file under its name is
-//! always whole. Its time of change is when it was last put.
+//! A draft is a file of its own in `<root>/tmp`, synced and renamed to its place when it is kept, so a file under its name
+//! is always whole. Its time of change is when it was last put.
 //!
-//! A sweep must not remove a blob that a put has just found there. Each put holds `<root>/lock` shared from its first look
-//! to its end, and a sweep holds it alone while it clears one of the 256 folders; the kernel frees the lock of a process
-//! that dies. It also follows that a temporary file seen by a sweep is nobody's any more.
+//! A sweep must not remove a blob that a put has just found there. Who keeps a draft holds `<root>/lock` shared from the
+//! first look to the end, and a sweep holds it alone while it clears one of the 256 folders; the kernel frees the lock of a
+//! process that dies.
 
 use std::fs::{self, DirEntry, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tracing::warn;
 
-use super::coding::{self, Encoder};
-use super::{BlobError, Blobs, LARGEST, Result, digits, key};
+use super::coding;
+use super::draft::{Draft, Drafts, Finished};
+use super::{BlobError, Blobs, Result, digits};
 use crate::config::Compression;
 
 /// Blobs in a folder. Cheap to clone; several processes may share the folder.
@@ -26,12 +26,13 @@ use crate::config::Compression;
 pub struct Folder {
     root: Arc<Path>,
     coding: Compression,
+    drafts: Drafts,
 }
 
 impl Folder {
     /// Opens or creates the folder. `coding`: of what is put; both are read.
     pub fn open(root: &Path, coding: Compression) -> Result<Folder> {
-        let folder = Folder { root: root.into(), coding };
+        let folder = Folder { root: root.into(), coding, drafts: Drafts::new(&root.join("tmp"), coding) };
         folder.make().map_err(|e| folder.failed(&e))?;
         Ok(folder)
     }
@@ -73,7 +74,7 @@ impl Folder {
         OpenOptions::new().create(true).truncate(false).write(true).open(self.root.join("lock"))
     }
 
-    fn write(&self, bytes: &[u8], place: &Path) -> io::Result<()> {
+    fn write(&self, draft: Finished, place: &Path) -> io::Result<()> {
         let lock = self.lock_file()?;
         lock.lock_shared()?;
         match OpenOptions::new().write(true).open(place) {
@@ -82,16 +83,12 @@ impl Folder {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        let temporary = self.root.join("tmp").join(uuid::Uuid::now_v7().simple().to_string());
-        let written = compress(bytes, &temporary, self.coding).and_then(|()| fs::rename(&temporary, place));
-        if let Err(e) = written {
-            let _the_sweep_takes_it = fs::remove_file(&temporary);
-            return Err(e);
-        }
+        draft.file.as_file().sync_all()?;
+        draft.file.persist(place)?;
         sync(parent(place))
     }
 
-    fn read(&self, key: &str) -> Result<Bytes> {
+    fn read(&self, key: &str, limit: usize) -> Result<Bytes> {
         let digits = digits(key)?;
         for coding in coding::order(self.coding) {
             let file = match File::open(self.place(digits, coding)) {
@@ -99,11 +96,7 @@ impl Folder {
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
                 Err(e) => return Err(self.failed(&e)),
             };
-            let bytes = coding::decompress(coding, file).map_err(|e| match e.kind() {
-                ErrorKind::PermissionDenied => self.failed(&e),
-                _ => BlobError::Damaged { key: key.to_owned(), why: e.to_string() },
-            })?;
-            return super::checked(key, bytes);
+            return super::open(key, coding, file, limit);
         }
         Err(BlobError::NotFound(key.to_owned()))
     }
@@ -124,21 +117,14 @@ impl Folder {
                 }
             }
         }
-        let lock = self.lock_file()?;
-        lock.lock()?;
-        for left in entries(&self.root.join("tmp"))? {
-            if removed(&left.path())? {
-                warn!(file = %left.path().display(), "removed what a put that was cut short had left");
-            }
-        }
+        self.drafts.sweep()?;
         Ok(swept)
     }
 
     /// Runs on a thread where waiting for the disk holds up no task.
     async fn run<T: Send + 'static>(&self, f: impl FnOnce(&Folder) -> Result<T> + Send + 'static) -> Result<T> {
         let folder = self.clone();
-        let task = tokio::task::spawn_blocking(move || f(&folder));
-        task.await.map_err(|e| BlobError::Unavailable(format!("work on a blob was cut short: {e}")))?
+        super::blocking(move || f(&folder)).await
     }
 }
 
@@ -148,21 +134,24 @@ impl Blobs for Folder {
         "folder"
     }
 
-    async fn put(&self, bytes: Bytes) -> Result<String> {
-        if bytes.len() as u64 > LARGEST {
-            return Err(BlobError::TooLarge(bytes.len() as u64));
-        }
+    fn drafts(&self) -> &Drafts {
+        &self.drafts
+    }
+
+    async fn keep(&self, draft: Draft) -> Result<String> {
         self.run(move |folder| {
-            let key = key(&bytes);
-            folder.write(&bytes, &folder.place(digits(&key)?, folder.coding)).map_err(|e| folder.failed(&e))?;
+            let draft = draft.finish()?;
+            let key = draft.key.clone();
+            let place = folder.place(digits(&key)?, draft.coding);
+            folder.write(draft, &place).map_err(|e| folder.failed(&e))?;
             Ok(key)
         })
         .await
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
+    async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes> {
         let key = key.to_owned();
-        self.run(move |folder| folder.read(&key)).await
+        self.run(move |folder| folder.read(&key, limit)).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -173,13 +162,6 @@ impl Blobs for Folder {
     async fn sweep(&self, older_than: Duration) -> Result<u64> {
         self.run(move |folder| folder.clear(older_than).map_err(|e| folder.failed(&e))).await
     }
-}
-
-/// Straight into the file: the compressed bytes are never in memory as a whole.
-fn compress(bytes: &[u8], to: &Path, coding: Compression) -> io::Result<()> {
-    let mut encoder = Encoder::new(coding, File::create_new(to)?, Some(bytes.len() as u64))?;
-    encoder.write_all(bytes)?;
-    encoder.finish()?.sync_all()
 }
 
 /// The folder that a path is in.
@@ -230,9 +212,8 @@ mod tests {
         let key = folder.put(Bytes::from_static(b"some bytes")).await.unwrap();
         let place = folder.place(digits(&key).unwrap(), Compression::Zstd);
         let good = fs::read(&place).unwrap();
-        let mut huge = good.clone();
-        // A header that announces 2^60 bytes.
-        huge.splice(4..6, [0xE0, 0, 0, 0, 0, 0, 0, 0, 0x10]);
+        // A header that announces 2^60 bytes in one segment, and a raw block of one byte.
+        let huge = [&[0x28, 0xB5, 0x2F, 0xFD, 0xE0, 0, 0, 0, 0, 0, 0, 0, 0x10, 9, 0, 0][..], b"x"].concat();
         for bad in
             [&b""[..], b"not zstd at all", &good[..good.len() - 3], &huge, &zstd::encode_all(&b"else"[..], 3).unwrap()]
         {
@@ -258,10 +239,13 @@ mod tests {
     #[tokio::test]
     async fn a_sweep_clears_what_a_crash_left_behind() {
         let (_dir, folder) = folder();
-        let left = folder.root.join("tmp/left");
+        let [left, other] = ["left", "other"].map(|name| folder.root.join("tmp").join(name));
         fs::write(&left, b"half").unwrap();
+        fs::write(&other, b"half, and more is coming").unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(2 * 86_400);
+        File::options().write(true).open(&left).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(folder.sweep(Duration::from_secs(3600)).await, Ok(0));
-        assert!(!left.exists());
+        assert!(!left.exists() && other.exists());
     }
 
     #[tokio::test]

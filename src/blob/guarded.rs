@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::draft::{Draft, Drafts};
 use super::{BlobError, Blobs, Result};
 use crate::upstream::calls::{Calls, Verdict};
 
@@ -42,12 +43,16 @@ impl Blobs for Guarded {
         self.inner.name()
     }
 
-    async fn put(&self, bytes: Bytes) -> Result<String> {
-        self.calls.call("put", self.inner.put(bytes)).await
+    fn drafts(&self) -> &Drafts {
+        self.inner.drafts()
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
-        self.calls.call("get", self.inner.get(key)).await
+    async fn keep(&self, draft: Draft) -> Result<String> {
+        self.calls.call("put", self.inner.keep(draft)).await
+    }
+
+    async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes> {
+        self.calls.call("get", self.inner.get_start(key, limit)).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

@@ -4,15 +4,21 @@
 //! written afterwards.
 
 pub mod coding;
+pub mod draft;
 pub mod folder;
 pub mod guarded;
 pub mod s3;
 
+use std::io::Read;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+
+use crate::config::Compression;
+use coding::decompress;
+use draft::{Draft, Drafts};
 
 /// Largest blob, bytes. Bodies have far lower limits; this one bounds what reading a damaged file may cost.
 pub const LARGEST: u64 = 1 << 30;
@@ -54,11 +60,30 @@ pub trait Blobs: Send + Sync {
     /// `folder`, `s3`, …
     fn name(&self) -> &'static str;
 
-    /// Keeps the bytes and returns their key, durable. Bytes that are there already only become young again.
-    async fn put(&self, bytes: Bytes) -> Result<String>;
+    /// Where a blob is begun that comes in pieces.
+    fn drafts(&self) -> &Drafts;
+
+    /// Keeps a draft and returns its key, durable. Bytes that are there already only become young again.
+    async fn keep(&self, draft: Draft) -> Result<String>;
+
+    /// Keeps bytes that are in memory.
+    async fn put(&self, bytes: Bytes) -> Result<String> {
+        let drafts = self.drafts().clone();
+        let written = blocking(move || {
+            let mut draft = drafts.begin()?;
+            draft.write(&bytes).map(|()| draft)
+        });
+        self.keep(written.await?).await
+    }
+
+    /// The first bytes of a key, at most so many; if that is all of them, checked against it. More than that is neither
+    /// read nor held, give or take a little.
+    async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes>;
 
     /// The bytes of a key, checked against it.
-    async fn get(&self, key: &str) -> Result<Bytes>;
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        self.get_start(key, LARGEST as usize).await
+    }
 
     /// Removes a blob, if it is there.
     async fn delete(&self, key: &str) -> Result<()>;
@@ -72,12 +97,21 @@ pub fn key(bytes: &[u8]) -> String {
     format!("sha256/{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// The bytes, if they are those of the key.
-fn checked(expected: &str, bytes: Vec<u8>) -> Result<Bytes> {
-    if key(&bytes) != expected {
-        return Err(BlobError::Damaged { key: expected.to_owned(), why: "its bytes have another hash".into() });
+/// A blob's bytes as they are kept, from their beginning: at most `limit` of them decompressed, and checked against the
+/// key if there are no more.
+fn open(expected: &str, coding: Compression, from: impl Read, limit: usize) -> Result<Bytes> {
+    let damaged = |why: String| BlobError::Damaged { key: expected.to_owned(), why };
+    let (bytes, all) = decompress(coding, from, limit).map_err(|e| damaged(e.to_string()))?;
+    if all && key(&bytes) != expected {
+        return Err(damaged("its bytes have another hash".into()));
     }
     Ok(bytes.into())
+}
+
+/// On a thread where work holds up no task.
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(f).await;
+    done.map_err(|e| BlobError::Unavailable(format!("work on a blob was cut short: {e}")))?
 }
 
 /// The hex digits of a key.

@@ -13,26 +13,31 @@
 //! alone: an object's time against the mark's.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
+use tokio::sync::Semaphore;
 use url::Url;
 
-use super::coding::{self, compress, decompress};
-use super::{BlobError, Blobs, LARGEST, Result, checked, digits, key};
+use super::coding;
+use super::draft::{Draft, Drafts, Finished};
+use super::{BlobError, Blobs, LARGEST, Result, blocking, digits};
 use crate::config::{self, Compression};
 use crate::record::now_ms;
 use crate::upstream;
 
-/// A larger object is written in parts.
+/// A larger object is written in parts, one after the other.
 const PART: usize = 8 << 20;
-/// Parts on their way at once.
-const PARTS: usize = 4;
+/// Objects on their way to S3 at once: each has a part in memory.
+const UPLOADS: usize = 8;
 /// Listings of S3 tell times in whole seconds.
 const GRAIN: i64 = 1_000;
 /// A sweep deletes nothing later than this after its mark.
@@ -51,21 +56,27 @@ pub struct S3 {
     at: String,
     prefix: Path,
     coding: Compression,
+    drafts: Drafts,
+    uploads: Semaphore,
     timeout: Duration,
 }
 
 impl S3 {
-    /// Blobs under `config.s3`. An S3 that is away is no error: calls are, until it is there.
-    pub async fn open(config: &config::Blob, how: &config::S3) -> Result<S3> {
+    /// Blobs under `config.s3`; their drafts are files in `dir`, which is made. An S3 that is away is no error: calls are, until it is there.
+    pub async fn open(config: &config::Blob, how: &config::S3, dir: &std::path::Path) -> Result<S3> {
         let url = Url::parse(&config.s3).map_err(|e| BlobError::Fatal(format!("blob.s3 is no URL ({e})")))?;
         let bucket = url.host_str().unwrap_or_default();
         let objects = upstream::s3::client(how, bucket, config.timeout).map_err(BlobError::Fatal)?;
         let prefix = Path::from_url_path(url.path());
+        let cannot = |e| BlobError::Fatal(format!("the folder {} cannot be made ({e})", dir.display()));
+        std::fs::create_dir_all(dir).map_err(cannot)?;
         let s3 = S3 {
             objects: Arc::new(objects),
             at: config.s3.clone(),
             prefix: prefix.map_err(|e| BlobError::Fatal(format!("blob.s3 has no good prefix ({e})")))?,
             coding: config.compression,
+            drafts: Drafts::new(dir, config.compression),
+            uploads: Semaphore::new(UPLOADS),
             timeout: config.timeout,
         };
         // Tells whether the bucket is there and may be written to, and whoever finds it what it is.
@@ -109,16 +120,45 @@ impl S3 {
         self.prefix.clone().join("sweeping").join(shard)
     }
 
-    async fn write(&self, place: &Path, bytes: Bytes) -> object_store::Result<()> {
-        if bytes.len() <= PART {
-            return self.objects.put(place, bytes.into()).await.map(drop);
+    async fn write(&self, place: &Path, draft: &Finished) -> Result<()> {
+        let _turn = self.uploads.acquire().await;
+        let read = |part: u64| {
+            let file = draft.file.as_file().try_clone().map_err(|e| self.unreadable(&e));
+            async move {
+                let file = file?;
+                blocking(move || Ok(read_part(&file, part * PART as u64))).await?.map_err(|e| self.unreadable(&e))
+            }
+        };
+        let first = read(0).await?;
+        if first.len() < PART {
+            return self.objects.put(place, first.into()).await.map(drop).map_err(|e| self.failed(e));
         }
-        let mut parts = WriteMultipart::new_with_chunk_size(self.objects.put_multipart(place).await?, PART);
-        for part in bytes.chunks(PART) {
-            parts.wait_for_capacity(PARTS).await?;
-            parts.put(bytes.slice_ref(part));
+        let mut upload = self.objects.put_multipart(place).await.map_err(|e| self.failed(e))?;
+        let (mut part, mut number) = (first, 0);
+        let done = loop {
+            let more = part.len() == PART;
+            if !part.is_empty()
+                && let Err(e) = upload.put_part(part.into()).await
+            {
+                break Err(self.failed(e));
+            }
+            if !more {
+                break upload.complete().await.map(drop).map_err(|e| self.failed(e));
+            }
+            number += 1;
+            part = match read(number).await {
+                Ok(part) => part,
+                Err(e) => break Err(e),
+            };
+        };
+        if done.is_err() {
+            let _the_bucket_s_own_rule_takes_it = upload.abort().await;
         }
-        parts.finish().await.map(drop)
+        done
+    }
+
+    fn unreadable(&self, e: &io::Error) -> BlobError {
+        BlobError::Unavailable(format!("the draft of a blob for {} cannot be read ({e})", self.at))
     }
 
     /// Whether an object that was just written stays: false if a sweep took it.
@@ -176,42 +216,36 @@ impl Blobs for S3 {
         "s3"
     }
 
-    async fn put(&self, bytes: Bytes) -> Result<String> {
-        if bytes.len() as u64 > LARGEST {
-            return Err(BlobError::TooLarge(bytes.len() as u64));
-        }
-        let coding = self.coding;
-        let (key, compressed) = blocking(move || Ok((key(&bytes), compress(coding, &bytes)))).await?;
-        let digits = digits(&key)?;
-        let compressed: Bytes =
-            compressed.map_err(|e| BlobError::Unavailable(format!("compressing failed ({e})")))?.into();
-        let place = self.place(digits, coding);
+    fn drafts(&self) -> &Drafts {
+        &self.drafts
+    }
+
+    async fn keep(&self, draft: Draft) -> Result<String> {
+        let draft = blocking(move || draft.finish()).await?;
+        let digits = digits(&draft.key)?;
+        let place = self.place(digits, draft.coding);
         loop {
-            self.write(&place, compressed.clone()).await.map_err(|e| self.failed(e))?;
+            self.write(&place, &draft).await?;
             if self.stays(digits, &place).await? {
-                return Ok(key);
+                return Ok(draft.key.clone());
             }
         }
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes> {
+    async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes> {
         let digits = digits(key)?;
+        let limit = limit.min(LARGEST as usize);
+        // What gzip makes at its fastest of what cannot be compressed is an eighth more at most.
+        let most = limit + limit / 8 + (64 << 10);
         for coding in coding::order(self.coding) {
             let found = match self.objects.get(&self.place(digits, coding)).await {
-                Ok(found) => found,
+                Ok(found) => found.into_stream(),
                 Err(Error::NotFound { .. }) => continue,
                 Err(e) => return Err(self.failed(e)),
             };
-            if found.meta.size > LARGEST {
-                return Err(BlobError::Damaged { key: key.to_owned(), why: "it is larger than any blob".into() });
-            }
-            let compressed = found.bytes().await.map_err(|e| self.failed(e))?;
+            let compressed = start(found, most).await.map_err(|e| self.failed(e))?;
             let key = key.to_owned();
-            return blocking(move || match decompress(coding, &compressed[..]) {
-                Ok(bytes) => checked(&key, bytes),
-                Err(e) => Err(BlobError::Damaged { key, why: e.to_string() }),
-            })
-            .await;
+            return blocking(move || super::open(&key, coding, &compressed[..], limit)).await;
         }
         Err(BlobError::NotFound(key.to_owned()))
     }
@@ -249,16 +283,40 @@ impl Blobs for S3 {
                 self.objects.delete(&mark.location).await.map_err(|e| self.failed(e))?;
             }
         }
+        let drafts = self.drafts.clone();
+        blocking(move || Ok(drafts.sweep())).await?.map_err(|e| self.unreadable(&e))?;
         Ok(swept)
     }
 }
 
-fn is_old(o: &ObjectMeta, now: i64, older_than: i64) -> bool {
-    now.saturating_sub(o.last_modified.timestamp_millis()) > older_than.saturating_add(GRAIN)
+/// The first bytes of a stream, at least so many unless it ends before.
+async fn start(
+    mut from: impl Stream<Item = object_store::Result<Bytes>> + Unpin,
+    most: usize,
+) -> object_store::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    while bytes.len() < most
+        && let Some(some) = from.try_next().await?
+    {
+        bytes.extend_from_slice(&some);
+    }
+    Ok(bytes)
 }
 
-/// On a thread where work holds up no task.
-async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(f).await;
-    done.map_err(|e| BlobError::Unavailable(format!("work on a blob was cut short: {e}")))?
+/// A part of a file from here, shorter at its end.
+fn read_part(file: &File, from: u64) -> io::Result<Bytes> {
+    let mut part = vec![0; PART];
+    let mut length = 0;
+    while length < PART {
+        match file.read_at(&mut part[length..], from + length as u64)? {
+            0 => break,
+            n => length += n,
+        }
+    }
+    part.truncate(length);
+    Ok(part.into())
+}
+
+fn is_old(o: &ObjectMeta, now: i64, older_than: i64) -> bool {
+    now.saturating_sub(o.last_modified.timestamp_millis()) > older_than.saturating_add(GRAIN)
 }

@@ -21,8 +21,10 @@ pub async fn run(args: Try, mut config: Config) -> Result<Exit> {
     args.fetch.apply(&mut config);
     let scratch = tempfile::tempdir()?;
     config.data = scratch.path().to_owned();
-    // Nothing is encoded, so there is nothing to register.
+    // Nothing is encoded, so there is nothing to register; and what is seen here nobody is to remember.
     config.registry = crate::config::Registry::default();
+    config.store.redis = crate::config::SecretUrl::default();
+    config.blob.s3.clear();
     let pipeline = Pipeline::open(config).await?;
     let (fetch, extract, enrich) = (pipeline.fetch(Ladder::default())?, pipeline.extract()?, pipeline.enrich());
     let meta = Meta::read(&Headers::default(), "try", 0, 0, now_ms());

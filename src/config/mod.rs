@@ -123,7 +123,7 @@ pub struct Fetch {
     pub max_retry_after: Duration,
     /// Body as received.
     pub max_body_bytes: ByteSize,
-    /// Body without content coding.
+    /// Body without content coding, whether it had one or not.
     pub max_decoded_bytes: ByteSize,
     /// Redirects followed for one URL.
     pub max_redirects: usize,
@@ -329,7 +329,7 @@ impl Config {
         self.data.join("schemas")
     }
 
-    /// The folder of blobs.
+    /// The folder of blobs, and of those on their way to S3.
     pub fn blob_dir(&self) -> PathBuf {
         self.data.join("blobs")
     }

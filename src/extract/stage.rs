@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::html::{self, ExtractError, Extracted};
 use super::limits::Limits;
@@ -28,7 +30,12 @@ pub struct Extract {
     pub limits: Limits,
     /// Longest time for one document.
     pub deadline: Duration,
+    /// Turns of large bodies: how many are in memory at once.
+    pub large: Semaphore,
 }
+
+/// Bytes that tell what a body is.
+const SNIFFED: usize = 4 << 10;
 
 #[async_trait]
 impl Stage for Extract {
@@ -47,18 +54,16 @@ impl Stage for Extract {
     }
 
     async fn handle(&self, mut page: Page, _ctx: &Ctx) -> Outcome {
-        let body = match body(&*self.blobs, &mut page).await {
-            Ok(body) => body,
+        let content_type = page.headers.iter().find(|h| h.name == "content-type").map(|h| h.value.clone());
+        let judge = |body: &[u8]| match sniff::sniff(content_type.as_deref(), body) {
+            _ if body.is_empty() => Err(Outcome::dropped(DropReason::Empty, "the body is empty")),
+            kind @ (Kind::Html | Kind::Xhtml | Kind::PlainText) => Ok(kind),
+            kind => Err(Outcome::dropped(DropReason::UnsupportedType, format!("{} is not read yet", kind.name()))),
+        };
+        let (body, kind, known, _turn) = match self.body(&mut page, judge).await {
+            Ok(found) => found,
             Err(outcome) => return outcome,
         };
-        let content_type = page.headers.iter().find(|h| h.name == "content-type").map(|h| h.value.clone());
-        let kind = sniff::sniff(content_type.as_deref(), &body);
-        if !matches!(kind, Kind::Html | Kind::Xhtml | Kind::PlainText) && !body.is_empty() {
-            return Outcome::dropped(DropReason::UnsupportedType, format!("{} is not read yet", kind.name()));
-        }
-        if body.is_empty() {
-            return Outcome::dropped(DropReason::Empty, "the body is empty");
-        }
         let (limits, url) = (self.limits, page.final_url.clone());
         let work = move || {
             let (text, _) = charset::decode(&body, content_type.as_deref());
@@ -66,7 +71,7 @@ impl Stage for Extract {
                 Kind::PlainText => plain::extract(&text, &limits),
                 _ => html::extract(&text, Some(&url), &limits),
             };
-            found.map(|found| (found, hex::encode(Sha256::digest(&body))))
+            found.map(|found| (found, known.unwrap_or_else(|| hex::encode(Sha256::digest(&body)))))
         };
         match self.pool.run(self.deadline, work).await {
             Ok(Ok((found, hash))) => Outcome::Emit(vec![Record::Document(Box::new(document(page, found, hash)))]),
@@ -78,19 +83,33 @@ impl Stage for Extract {
     }
 }
 
-/// The body, from the record or from its blob.
-async fn body(blobs: &dyn Blobs, page: &mut Page) -> Result<bytes::Bytes, Outcome> {
-    if let Some(inline) = page.body.inline.take() {
-        return Ok(inline.into());
+impl Extract {
+    /// The body, from the record or from its blob, and what it is; of a blob its hash, which is its name, and its turn.
+    async fn body(
+        &self,
+        page: &mut Page,
+        judge: impl Fn(&[u8]) -> Result<Kind, Outcome>,
+    ) -> Result<(Bytes, Kind, Option<String>, Option<SemaphorePermit<'_>>), Outcome> {
+        if let Some(inline) = page.body.inline.take() {
+            let kind = judge(&inline)?;
+            return Ok((inline.into(), kind, None, None));
+        }
+        let Some(key) = &page.body.blob else {
+            return Err(Outcome::fail(FailureClass::Schema, "the page has neither a body nor a reference to one"));
+        };
+        let read = async |limit| {
+            self.blobs.get_start(key, limit).await.map_err(|e| match e {
+                BlobError::NotFound(_) => Outcome::fail(FailureClass::BlobMissing, e.to_string()),
+                BlobError::Unavailable(why) => Outcome::unavailable(why),
+                e => Outcome::fail(FailureClass::Storage, e.to_string()),
+            })
+        };
+        // What is not for us is not read; and of what is, no more than it takes to keep the threads busy.
+        let kind = judge(&read(SNIFFED).await?)?;
+        let turn = self.large.acquire().await.ok();
+        let hash = key.strip_prefix("sha256/").map(str::to_owned);
+        Ok((read(self.limits.max_bytes).await?, kind, hash, turn))
     }
-    let Some(key) = &page.body.blob else {
-        return Err(Outcome::fail(FailureClass::Schema, "the page has neither a body nor a reference to one"));
-    };
-    blobs.get(key).await.map_err(|e| match e {
-        BlobError::NotFound(_) => Outcome::fail(FailureClass::BlobMissing, e.to_string()),
-        BlobError::Unavailable(why) => Outcome::unavailable(why),
-        e => Outcome::fail(FailureClass::Storage, e.to_string()),
-    })
 }
 
 fn document(page: Page, found: Extracted, body_hash: String) -> Document {

@@ -1,13 +1,14 @@
-//! Content codings: from the bytes received to the bytes meant (RFC 9110, section 8.4).
+//! Content codings: from the bytes received to the bytes meant (RFC 9110, section 8.4), piece by piece.
 //!
-//! A few kilobytes can decode to gigabytes, so output is produced in steps and checked against its
-//! limits at each: memory never exceeds the limit by more than one step, whatever the input. Decoders
-//! whose own memory the sender chooses (the windows of zstd and brotli) are held to what the web uses.
+//! A few kilobytes can decode to gigabytes, so output is produced in steps, checked against its limits at each, and handed
+//! on: nothing is held but a step and the decoders' windows. Decoders whose own memory the sender chooses (the windows of
+//! zstd and brotli) are held to what the web uses.
+
+use std::mem;
 
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, HeapAlloc, HuffmanCode};
-use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
-use std::io::Read;
+use zstd::stream::raw::{DParameter, InBuffer, Operation, OutBuffer};
 
 /// Default of `max_ratio`: deflate itself reaches about 1,000, pages about 30.
 pub const DEFAULT_MAX_RATIO: u32 = 200;
@@ -24,6 +25,9 @@ const MAX_MEMBERS: usize = 4_096;
 
 /// Bytes decoded between two looks at the limits.
 const STEP: usize = 32 * 1024;
+
+/// Input of a deflate body that is kept until its first output says which kind it is.
+const KEPT: usize = 64 * 1024;
 
 /// Base-2 logarithm of the largest zstd window: 8 MiB (RFC 9659, section 3).
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -60,33 +64,58 @@ pub enum CodingError {
     },
 }
 
-/// Undoes `content_encoding`, the value of a Content-Encoding header: codings in the order they
-/// were applied, so `deflate, gzip` is un-gzipped first. Takes gzip, x-gzip, deflate (with or
-/// without its zlib header, as servers send both), br, zstd and identity; an empty value is
-/// identity, and an empty body (of a HEAD or 304) decodes to itself.
-///
-/// `max_bytes` bounds the result and each step towards it. Output of over a mebibyte may have
-/// `max_ratio` times the bytes of `body`, see [`DEFAULT_MAX_RATIO`].
-///
-/// # Errors
-/// All of [`CodingError`]; nothing partial is returned.
-pub fn decode(body: Bytes, content_encoding: &str, max_bytes: usize, max_ratio: u32) -> Result<Bytes, CodingError> {
-    let codings = parse(content_encoding)?;
-    let limits = Limits {
-        max_bytes,
-        max_ratio,
-        bomb_bytes: RATIO_FREE_BYTES.max(body.len().saturating_mul(max_ratio as usize)),
-    };
-    if body.len() > max_bytes {
-        return Err(limits.too_large());
-    }
-    let mut body = body;
-    for coding in codings.into_iter().rev() {
-        if !body.is_empty() {
-            body = coding.decode(&body, &limits)?;
-        }
-    }
-    Ok(body)
+/// Undoes the codings of one body, as its bytes come.
+pub struct Decoder {
+    /// In the order they are undone; empty for identity.
+    chain: Vec<Link>,
+    meter: Meter,
+}
+
+/// What the output is held to.
+struct Meter {
+    max_bytes: usize,
+    max_ratio: u32,
+    received: usize,
+}
+
+/// One coding.
+struct Link {
+    coding: Coding,
+    state: State,
+    /// Bytes put in, and made.
+    fed: usize,
+    made: usize,
+    /// Reused between steps.
+    step: Box<[u8]>,
+}
+
+enum State {
+    Gzip(Gzip),
+    Deflate(Deflate),
+    Brotli(Box<BrotliState<HeapAlloc<u8>, HeapAlloc<u32>, HeapAlloc<HuffmanCode>>>),
+    /// And whether a frame has begun that has not ended.
+    Zstd(Box<zstd::stream::raw::Decoder<'static>>, bool),
+    /// The coding's own end was seen; what follows is ignored.
+    Ended,
+}
+
+/// Members one after the other (RFC 1952, section 2.2). Bytes after the last that begin no further member, which some
+/// servers pad with, are ignored.
+struct Gzip {
+    /// None between members.
+    member: Option<Decompress>,
+    members: usize,
+    /// The first byte after a member, if the second has not come yet.
+    first: Option<u8>,
+}
+
+/// The header says zlib (RFC 1950) or, where servers took the coding's name at its word, there is none. Raw data that
+/// looks like a header by chance fails as zlib before it yields a byte.
+struct Deflate {
+    /// None until two bytes are there.
+    decoder: Option<Decompress>,
+    /// Everything so far, while it may have to be read again as raw data.
+    kept: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -126,168 +155,308 @@ impl Coding {
         }
     }
 
-    fn decode(self, body: &[u8], limits: &Limits) -> Result<Bytes, CodingError> {
-        let mut out = Output::new(body.len(), limits);
-        match self {
-            Self::Gzip => gzip(body, &mut out)?,
-            Self::Deflate => deflate(body, &mut out)?,
-            Self::Brotli => brotli(body, &mut out)?,
-            Self::Zstd => zstd(body, &mut out)?,
-        }
-        Ok(out.finish())
-    }
-
     fn corrupt(self) -> CodingError {
         CodingError::Corrupt { coding: self.name() }
     }
 
-    fn truncated(self) -> CodingError {
-        CodingError::Truncated { coding: self.name() }
+    fn state(self) -> Result<State, CodingError> {
+        Ok(match self {
+            Self::Gzip => State::Gzip(Gzip { member: None, members: 0, first: None }),
+            Self::Deflate => State::Deflate(Deflate { decoder: None, kept: Some(vec![]) }),
+            // Strict: no "large window", an extension that is no content coding and lets the sender ask for a gigabyte.
+            Self::Brotli => State::Brotli(Box::new(BrotliState::new_strict(
+                HeapAlloc::<u8>::new(0),
+                HeapAlloc::<u32>::new(0),
+                HeapAlloc::<HuffmanCode>::new(HuffmanCode::default()),
+            ))),
+            Self::Zstd => {
+                let mut decoder = zstd::stream::raw::Decoder::new().map_err(|_| self.corrupt())?;
+                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(|_| self.corrupt())?;
+                State::Zstd(Box::new(decoder), false)
+            }
+        })
     }
 }
 
-struct Limits {
-    max_bytes: usize,
-    max_ratio: u32,
-    bomb_bytes: usize,
-}
-
-impl Limits {
-    fn too_large(&self) -> CodingError {
-        CodingError::TooLarge { limit: self.max_bytes }
-    }
-}
-
-/// Decoded bytes so far, and the space for the next step.
-struct Output<'a> {
-    bytes: Vec<u8>,
-    limits: &'a Limits,
-    /// Reused between steps.
-    step: Box<[u8]>,
-}
-
-impl<'a> Output<'a> {
-    fn new(body_len: usize, limits: &'a Limits) -> Self {
-        // Pages shrink to about a quarter. A guess for a large body is kept small: it may be a lie.
-        let guess = body_len.saturating_mul(4).min(4 * 1024 * 1024);
-        Self { bytes: Vec::with_capacity(guess.min(limits.max_bytes)), limits, step: vec![0; STEP].into_boxed_slice() }
+impl Decoder {
+    /// For `content_encoding`, the value of a Content-Encoding header: codings in the order they were applied, so
+    /// `deflate, gzip` is un-gzipped first. Takes gzip, x-gzip, deflate (with or without its zlib header, as servers send
+    /// both), br, zstd and identity; an empty value is identity.
+    ///
+    /// `max_bytes` bounds the result and each step towards it. Output of over a mebibyte may have `max_ratio` times the
+    /// bytes received until then, see [`DEFAULT_MAX_RATIO`].
+    ///
+    /// # Errors
+    /// [`CodingError::Unsupported`].
+    pub fn new(content_encoding: &str, max_bytes: usize, max_ratio: u32) -> Result<Decoder, CodingError> {
+        let link = |coding: Coding| {
+            let state = coding.state()?;
+            Ok(Link { coding, state, fed: 0, made: 0, step: vec![0; STEP].into_boxed_slice() })
+        };
+        let chain = parse(content_encoding)?.into_iter().rev().map(link).collect::<Result<_, CodingError>>()?;
+        Ok(Decoder { chain, meter: Meter { max_bytes, max_ratio, received: 0 } })
     }
 
-    /// Takes the first `len` bytes of `step`.
-    fn push(&mut self, len: usize) -> Result<(), CodingError> {
-        let total = self.bytes.len() + len;
-        if total > self.limits.max_bytes {
-            return Err(self.limits.too_large());
+    /// Bytes put in.
+    pub fn received(&self) -> usize {
+        self.meter.received
+    }
+
+    /// The next bytes received; `sink` is given what they decode to, in steps.
+    ///
+    /// # Errors
+    /// What is wrong with the body, or the sink's own. Then nothing more may be put in.
+    pub fn push<E: From<CodingError>>(
+        &mut self,
+        bytes: &[u8],
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.meter.received = self.meter.received.saturating_add(bytes.len());
+        if self.meter.received > self.meter.max_bytes {
+            return Err(CodingError::TooLarge { limit: self.meter.max_bytes }.into());
         }
-        if total > self.limits.bomb_bytes {
-            return Err(CodingError::Bomb { ratio: self.limits.max_ratio });
+        feed(&mut self.chain, bytes, &self.meter, &mut sink)
+    }
+
+    /// All bytes are in. An empty body (of a HEAD or 304) is whole.
+    ///
+    /// # Errors
+    /// [`CodingError::Truncated`].
+    pub fn finish(&self) -> Result<(), CodingError> {
+        match self.chain.iter().find(|link| link.fed > 0 && !link.is_whole()) {
+            Some(link) => Err(CodingError::Truncated { coding: link.coding.name() }),
+            None => Ok(()),
         }
-        self.bytes.extend_from_slice(&self.step[..len]);
+    }
+}
+
+/// Puts bytes through the codings of `chain`, one into the next, and the last into the sink.
+fn feed<E: From<CodingError>>(
+    chain: &mut [Link],
+    bytes: &[u8],
+    meter: &Meter,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    match chain.split_first_mut() {
+        None if bytes.is_empty() => Ok(()),
+        None => sink(bytes),
+        Some((first, rest)) => first.decode(bytes, meter, &mut |made| feed(rest, made, meter, sink)),
+    }
+}
+
+impl Meter {
+    /// Whether a link may have made so many bytes.
+    fn check(&self, made: usize) -> Result<(), CodingError> {
+        if made > self.max_bytes {
+            return Err(CodingError::TooLarge { limit: self.max_bytes });
+        }
+        if made > RATIO_FREE_BYTES.max(self.received.saturating_mul(self.max_ratio as usize)) {
+            return Err(self.bomb());
+        }
         Ok(())
     }
 
-    /// The result, without much unused space: it may live long in memory.
-    fn finish(mut self) -> Bytes {
-        if self.bytes.capacity() > self.bytes.len() * 2 + STEP {
-            self.bytes.shrink_to_fit();
-        }
-        Bytes::from(self.bytes)
+    fn bomb(&self) -> CodingError {
+        CodingError::Bomb { ratio: self.max_ratio }
     }
 }
 
-/// All members (RFC 1952, section 2.2). Bytes after the last that begin no further member, which
-/// some servers pad with, are ignored.
-fn gzip(mut body: &[u8], out: &mut Output) -> Result<(), CodingError> {
-    for _ in 0..MAX_MEMBERS {
-        body = inflate(Decompress::new_gzip(15), body, Coding::Gzip, out)?;
-        if !body.starts_with(&[0x1f, 0x8b]) {
-            return Ok(());
+/// Where a link's output goes.
+type Next<'a, E> = &'a mut dyn FnMut(&[u8]) -> Result<(), E>;
+
+impl Link {
+    fn is_whole(&self) -> bool {
+        match &self.state {
+            State::Gzip(gzip) => gzip.member.is_none() && gzip.members > 0,
+            State::Zstd(_, within) => !within,
+            State::Ended => true,
+            State::Deflate(_) | State::Brotli(_) => false,
         }
     }
-    Err(CodingError::Bomb { ratio: out.limits.max_ratio })
-}
 
-/// The header says zlib (RFC 1950) or, where servers took the coding's name at its word, there is
-/// none. Raw data that looks like a header by chance fails as zlib before it yields a byte.
-fn deflate(body: &[u8], out: &mut Output) -> Result<(), CodingError> {
-    let looks_zlib = matches!(body, [cmf, flags, ..]
-        if cmf & 0x0f == 8 && cmf >> 4 <= 7 && u16::from_be_bytes([*cmf, *flags]) % 31 == 0);
-    if looks_zlib {
-        match inflate(Decompress::new(true), body, Coding::Deflate, out) {
-            Err(CodingError::Corrupt { .. }) if out.bytes.is_empty() => {}
-            result => return result.map(drop),
+    fn decode<E: From<CodingError>>(&mut self, bytes: &[u8], meter: &Meter, next: Next<'_, E>) -> Result<(), E> {
+        self.fed = self.fed.saturating_add(bytes.len());
+        // Taken out, so that the rest of the link can be lent along with it.
+        let mut state = mem::replace(&mut self.state, State::Ended);
+        let ended = match &mut state {
+            State::Gzip(gzip) => self.gzip(gzip, bytes, meter, next)?,
+            State::Deflate(deflate) => self.deflate(deflate, bytes, meter, next)?,
+            State::Brotli(brotli) => self.brotli(brotli, bytes, meter, next)?,
+            State::Zstd(zstd, within) => self.zstd(zstd, within, bytes, meter, next)?,
+            State::Ended => true,
+        };
+        if !ended {
+            self.state = state;
+        }
+        Ok(())
+    }
+
+    /// Hands on the first `len` bytes of the step.
+    fn hand_on<E: From<CodingError>>(&mut self, len: usize, meter: &Meter, next: Next<'_, E>) -> Result<(), E> {
+        self.made += len;
+        meter.check(self.made)?;
+        if len > 0 { next(&self.step[..len]) } else { Ok(()) }
+    }
+
+    /// True at the end of all members.
+    fn gzip<E: From<CodingError>>(
+        &mut self,
+        gzip: &mut Gzip,
+        mut bytes: &[u8],
+        meter: &Meter,
+        next: Next<'_, E>,
+    ) -> Result<bool, E> {
+        loop {
+            let member = match &mut gzip.member {
+                Some(member) => member,
+                None if gzip.members == 0 => {
+                    gzip.members = 1;
+                    gzip.member.insert(Decompress::new_gzip(15))
+                }
+                None => match (gzip.first, bytes) {
+                    (_, []) => return Ok(false),
+                    (None, [first, rest @ ..]) => {
+                        (gzip.first, bytes) = (Some(*first), rest);
+                        continue;
+                    }
+                    (Some(0x1f), [0x8b, ..]) => {
+                        gzip.first = None;
+                        gzip.members += 1;
+                        if gzip.members > MAX_MEMBERS {
+                            return Err(meter.bomb().into());
+                        }
+                        let member = gzip.member.insert(Decompress::new_gzip(15));
+                        // A byte of a header yields nothing.
+                        self.inflate(member, &[0x1f], meter, next)?;
+                        member
+                    }
+                    _ => return Ok(true),
+                },
+            };
+            match self.inflate(member, bytes, meter, next)? {
+                Some(rest) => (gzip.member, bytes) = (None, rest),
+                None => return Ok(false),
+            }
         }
     }
-    inflate(Decompress::new(false), body, Coding::Deflate, out).map(drop)
-}
 
-/// Decodes one stream and returns what follows it.
-fn inflate<'b>(
-    mut decoder: Decompress,
-    mut body: &'b [u8],
-    coding: Coding,
-    out: &mut Output,
-) -> Result<&'b [u8], CodingError> {
-    loop {
-        let (read, written) = (decoder.total_in(), decoder.total_out());
-        let status = decoder.decompress(body, &mut out.step, FlushDecompress::None).map_err(|_| coding.corrupt())?;
-        // Neither exceeds the slice it counts.
-        let read = (decoder.total_in() - read) as usize;
-        let written = (decoder.total_out() - written) as usize;
-        body = &body[read..];
-        out.push(written)?;
-        if status == Status::StreamEnd {
-            return Ok(body);
+    fn deflate<E: From<CodingError>>(
+        &mut self,
+        deflate: &mut Deflate,
+        bytes: &[u8],
+        meter: &Meter,
+        next: Next<'_, E>,
+    ) -> Result<bool, E> {
+        let Some(kept) = &mut deflate.kept else {
+            let Some(decoder) = &mut deflate.decoder else { return Ok(true) };
+            return Ok(self.inflate(decoder, bytes, meter, next)?.is_some());
+        };
+        kept.extend_from_slice(bytes);
+        let [cmf, flags, ..] = kept[..] else { return Ok(false) };
+        let zlib = cmf & 0x0f == 8 && cmf >> 4 <= 7 && u16::from_be_bytes([cmf, flags]) % 31 == 0;
+        if zlib {
+            let full = kept.len() > KEPT;
+            let as_zlib = match &mut deflate.decoder {
+                Some(decoder) => self.inflate(decoder, bytes, meter, next),
+                // The first time it is all there is.
+                none => self.inflate(none.insert(Decompress::new(true)), kept, meter, next),
+            };
+            // An error of the sink comes after output, one before any is of the coding.
+            if as_zlib.is_ok() || self.made > 0 || full {
+                let ended = as_zlib?.is_some();
+                if self.made > 0 || full {
+                    deflate.kept = None;
+                }
+                return Ok(ended);
+            }
         }
-        if read == 0 && written == 0 {
-            return Err(if body.is_empty() { coding.truncated() } else { coding.corrupt() });
+        let all = deflate.kept.take().unwrap_or_default();
+        let decoder = deflate.decoder.insert(Decompress::new(false));
+        Ok(self.inflate(decoder, &all, meter, next)?.is_some())
+    }
+
+    /// Decodes one stream; at its end, what follows it.
+    fn inflate<'b, E: From<CodingError>>(
+        &mut self,
+        decoder: &mut Decompress,
+        mut bytes: &'b [u8],
+        meter: &Meter,
+        next: Next<'_, E>,
+    ) -> Result<Option<&'b [u8]>, E> {
+        loop {
+            let (read, written) = (decoder.total_in(), decoder.total_out());
+            let status =
+                decoder.decompress(bytes, &mut self.step, FlushDecompress::None).map_err(|_| self.coding.corrupt())?;
+            // Neither exceeds the slice it counts.
+            let read = (decoder.total_in() - read) as usize;
+            let written = (decoder.total_out() - written) as usize;
+            bytes = &bytes[read..];
+            self.hand_on(written, meter, next)?;
+            if status == Status::StreamEnd {
+                return Ok(Some(bytes));
+            }
+            if read == 0 && written == 0 {
+                return if bytes.is_empty() { Ok(None) } else { Err(self.coding.corrupt().into()) };
+            }
         }
     }
-}
 
-fn brotli(body: &[u8], out: &mut Output) -> Result<(), CodingError> {
-    // Strict: no "large window", an extension that is no content coding and lets the sender ask
-    // for a gigabyte.
-    let mut state = BrotliState::new_strict(
-        HeapAlloc::<u8>::new(0),
-        HeapAlloc::<u32>::new(0),
-        HeapAlloc::<HuffmanCode>::new(HuffmanCode::default()),
-    );
-    let (mut available_in, mut read, mut total) = (body.len(), 0, 0);
-    loop {
-        let (mut available_out, mut written) = (STEP, 0);
-        let result = BrotliDecompressStream(
-            &mut available_in,
-            &mut read,
-            body,
-            &mut available_out,
-            &mut written,
-            &mut out.step,
-            &mut total,
-            &mut state,
-        );
-        out.push(written)?;
-        match result {
-            BrotliResult::ResultSuccess => return Ok(()),
-            BrotliResult::NeedsMoreOutput => {}
-            BrotliResult::NeedsMoreInput => return Err(Coding::Brotli.truncated()),
-            BrotliResult::ResultFailure => return Err(Coding::Brotli.corrupt()),
+    fn brotli<E: From<CodingError>>(
+        &mut self,
+        state: &mut BrotliState<HeapAlloc<u8>, HeapAlloc<u32>, HeapAlloc<HuffmanCode>>,
+        bytes: &[u8],
+        meter: &Meter,
+        next: Next<'_, E>,
+    ) -> Result<bool, E> {
+        let (mut available_in, mut read, mut total) = (bytes.len(), 0, 0);
+        loop {
+            let (mut available_out, mut written) = (STEP, 0);
+            let result = BrotliDecompressStream(
+                &mut available_in,
+                &mut read,
+                bytes,
+                &mut available_out,
+                &mut written,
+                &mut self.step,
+                &mut total,
+                state,
+            );
+            self.hand_on(written, meter, next)?;
+            match result {
+                BrotliResult::ResultSuccess => return Ok(true),
+                BrotliResult::NeedsMoreOutput => {}
+                BrotliResult::NeedsMoreInput => return Ok(false),
+                BrotliResult::ResultFailure => return Err(self.coding.corrupt().into()),
+            }
         }
     }
-}
 
-/// All frames (RFC 8878, section 3.1).
-fn zstd(body: &[u8], out: &mut Output) -> Result<(), CodingError> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => Coding::Zstd.truncated(),
-        _ => Coding::Zstd.corrupt(),
-    };
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(failed)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-    loop {
-        match decoder.read(&mut out.step).map_err(failed)? {
-            0 => return Ok(()),
-            len => out.push(len)?,
+    /// All frames (RFC 8878, section 3.1): there may always be another.
+    fn zstd<E: From<CodingError>>(
+        &mut self,
+        decoder: &mut zstd::stream::raw::Decoder<'static>,
+        within: &mut bool,
+        mut bytes: &[u8],
+        meter: &Meter,
+        next: Next<'_, E>,
+    ) -> Result<bool, E> {
+        loop {
+            let mut input = InBuffer::around(bytes);
+            let mut output = OutBuffer::around(&mut self.step[..]);
+            let hint = decoder.run(&mut input, &mut output).map_err(|_| self.coding.corrupt())?;
+            let (read, written) = (input.pos(), output.pos());
+            bytes = &bytes[read..];
+            // Nothing in and nothing out after a frame's end is no beginning of another.
+            if read > 0 || written > 0 {
+                *within = hint != 0;
+            }
+            self.hand_on(written, meter, next)?;
+            if bytes.is_empty() && written < STEP {
+                return Ok(false);
+            }
+            if read == 0 && written == 0 {
+                return Err(self.coding.corrupt().into());
+            }
         }
     }
 }
@@ -326,9 +495,21 @@ mod tests {
         }
     }
 
+    /// In pieces of so many bytes.
+    fn decode(body: &[u8], coding: &str, max: usize, ratio: u32, piece: usize) -> Result<Vec<u8>, CodingError> {
+        let mut decoder = Decoder::new(coding, max, ratio)?;
+        let mut all = vec![];
+        for some in body.chunks(piece) {
+            decoder.push(some, |made| {
+                all.extend_from_slice(made);
+                Ok::<_, CodingError>(())
+            })?;
+        }
+        decoder.finish().map(|()| all)
+    }
+
     fn run(body: &[u8], coding: &str) -> Result<Vec<u8>, CodingError> {
-        let body = Bytes::copy_from_slice(body);
-        decode(body, coding, LIMIT, DEFAULT_MAX_RATIO).map(|bytes| bytes.to_vec())
+        decode(body, coding, LIMIT, DEFAULT_MAX_RATIO, usize::MAX)
     }
 
     fn text() -> Vec<u8> {
@@ -406,15 +587,17 @@ mod tests {
     fn limits_hold_while_decoding() {
         let zeros = vec![0; 8 * 1024 * 1024];
         for coding in ["gzip", "deflate", "br", "zstd"] {
-            let bomb = Bytes::from(encode(coding, &zeros));
-            let result = decode(bomb.clone(), coding, LIMIT, 200);
-            assert_eq!(result, Err(CodingError::Bomb { ratio: 200 }), "{coding}");
-            let result = decode(bomb.clone(), coding, 1000, 200);
-            assert!(bomb.len() > 1000 || result == Err(CodingError::TooLarge { limit: 1000 }), "{coding}");
-            let whole = decode(bomb, coding, LIMIT, u32::MAX).unwrap();
-            assert_eq!(whole.len(), zeros.len());
+            let bomb = encode(coding, &zeros);
+            for piece in [100, usize::MAX] {
+                let result = decode(&bomb, coding, LIMIT, 200, piece);
+                assert_eq!(result, Err(CodingError::Bomb { ratio: 200 }), "{coding}");
+                let result = decode(&bomb, coding, 1000, 200, piece);
+                assert_eq!(result, Err(CodingError::TooLarge { limit: 1000 }), "{coding}");
+                let whole = decode(&bomb, coding, LIMIT, u32::MAX, piece).unwrap();
+                assert_eq!(whole.len(), zeros.len());
+            }
         }
-        assert_eq!(decode(Bytes::from_static(b"12345"), "", 4, 200), Err(CodingError::TooLarge { limit: 4 }));
+        assert_eq!(decode(b"12345", "", 4, 200, 1), Err(CodingError::TooLarge { limit: 4 }));
         let small = encode("gzip", &vec![0; 1024 * 1024]);
         assert!(small.len() < 1024 * 1024 / 200 && run(&small, "gzip").is_ok());
     }
@@ -456,7 +639,17 @@ mod tests {
             let mut body = encode(&coding, &text()[..5_000]);
             let at = at % body.len();
             body[at] ^= xor;
-            let _ = run(&body, if coding == "raw" { "deflate" } else { &coding });
+            let named = if coding == "raw" { "deflate" } else { &coding };
+            let _ = (run(&body, named), decode(&body, named, LIMIT, DEFAULT_MAX_RATIO, 7));
+        }
+
+        /// How a body was cut into pieces on its way makes no difference.
+        #[test]
+        fn pieces_make_no_difference(coding in "gzip|deflate|raw|br|zstd", outer in "gzip|br|zstd|identity", piece in 1usize..50, cut in 0usize..3) {
+            let mut body = encode(&outer, &encode(&coding, &text()[..2_000].repeat(2)));
+            body.truncate(body.len() - cut);
+            let named = format!("{}, {outer}", if coding == "raw" { "deflate" } else { &coding });
+            prop_assert_eq!(decode(&body, &named, LIMIT, DEFAULT_MAX_RATIO, piece), run(&body, &named));
         }
 
         #[test]

@@ -1,16 +1,16 @@
-//! One HTTP request: guarded, bounded, decoded; and every way it can fail as a failure class.
+//! One HTTP request: guarded and bounded; and every way it can fail as a failure class.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
     LOCATION, RETRY_AFTER,
 };
 use url::Url;
 
-use super::codings::{self, CodingError, DEFAULT_MAX_RATIO};
+use super::body::{Overflow, Received, Receiver};
 use super::retry_after;
 use crate::config;
 use crate::record::url_task::host_key;
@@ -19,10 +19,6 @@ use crate::telemetry::domains::Request;
 use crate::web::guard::{Blocked, Guard, GuardError};
 use crate::web::resolver::{DnsError, GuardedResolver, find_cause};
 
-/// Bodies up to this size are decoded on the spot, larger ones on a thread of their own.
-const DECODE_HERE: usize = 512 << 10;
-/// A body that is over the limit at more than so many times its size is called a bomb, not large.
-const HONEST_RATIO: usize = 40;
 /// Longest Retry-After that is told apart from "for ever".
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 86_400);
 
@@ -37,13 +33,12 @@ pub struct FetchError {
 }
 
 impl FetchError {
-    fn new(class: FailureClass, message: impl Into<String>) -> FetchError {
+    pub(super) fn new(class: FailureClass, message: impl Into<String>) -> FetchError {
         FetchError { class, message: message.into() }
     }
 }
 
 /// What a server answered.
-#[derive(Debug)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
@@ -58,7 +53,7 @@ pub struct Answer {
     /// `Retry-After`.
     pub retry_after: Option<Duration>,
     /// Body without content coding; empty unless the status is 2xx.
-    pub body: Bytes,
+    pub body: Received,
     /// The body was not read, because its type is none that is used.
     pub skipped: bool,
 }
@@ -113,11 +108,11 @@ impl Client {
         })
     }
 
-    /// One GET. The body is read and decoded only for a 2xx of a type that is used.
-    pub async fn get(&self, url: &Url) -> Result<Answer, FetchError> {
+    /// One GET. The body is read and decoded only for a 2xx of a type that is used; without an overflow into memory.
+    pub async fn get(&self, url: &Url, overflow: Option<&Overflow>) -> Result<Answer, FetchError> {
         self.check(url)?;
         let counted = Request::start(&host_key(url), "GET");
-        let answer = self.request(url).await;
+        let answer = self.request(url, overflow).await;
         match &answer {
             Ok(answer) => counted.ended(&answer.status.to_string()),
             Err(e) => counted.ended(e.class.as_str()),
@@ -125,7 +120,7 @@ impl Client {
         answer
     }
 
-    async fn request(&self, url: &Url) -> Result<Answer, FetchError> {
+    async fn request(&self, url: &Url, overflow: Option<&Overflow>) -> Result<Answer, FetchError> {
         let response = self.http.get(url.clone()).send().await.map_err(|e| classify(&e, Phase::Head))?;
         let at = now_ms();
         let status = response.status().as_u16();
@@ -146,65 +141,24 @@ impl Client {
             location: header(LOCATION),
             retry_after: header(RETRY_AFTER).and_then(|v| retry_after::parse(&v, SystemTime::now(), RETRY_AFTER_MAX)),
             headers,
-            body: Bytes::new(),
+            body: Received::Small(Bytes::new()),
             skipped: (200..300).contains(&status) && is_media(&content_type),
             content_type,
         };
         if !(200..300).contains(&status) || answer.skipped {
             return Ok(answer);
         }
-        let coding = header(CONTENT_ENCODING).unwrap_or_default();
-        let announced = header(CONTENT_LENGTH).and_then(|l| l.parse::<u64>().ok());
-        let raw = self.body(response, announced).await?;
-        answer.body = self.decode(raw, coding).await?;
+        let mut receiver =
+            Receiver::new(&header(CONTENT_ENCODING).unwrap_or_default(), &self.config, overflow.cloned())?;
+        if let Some(length) = header(CONTENT_LENGTH).and_then(|l| l.parse().ok()) {
+            receiver.announced(length)?;
+        }
+        let mut response = response;
+        while let Some(bytes) = response.chunk().await.map_err(|e| classify(&e, Phase::Body))? {
+            receiver = receiver.take(bytes).await?;
+        }
+        answer.body = receiver.finish().await?;
         Ok(answer)
-    }
-
-    async fn body(&self, mut response: reqwest::Response, announced: Option<u64>) -> Result<Bytes, FetchError> {
-        let limit = self.config.max_body_bytes.as_u64();
-        let too_large = |size: String| {
-            let limit = self.config.max_body_bytes;
-            FetchError::new(
-                FailureClass::TooLarge,
-                format!("the body has {size}, more than fetch.max_body_bytes ({limit})"),
-            )
-        };
-        if let Some(length) = announced.filter(|l| *l > limit) {
-            return Err(too_large(format!("{length} bytes")));
-        }
-        let mut body = BytesMut::with_capacity(usize::try_from(announced.unwrap_or(0)).unwrap_or(0).min(1 << 20));
-        while let Some(chunk) = response.chunk().await.map_err(|e| classify(&e, Phase::Body))? {
-            body.extend_from_slice(&chunk);
-            if body.len() as u64 > limit {
-                return Err(too_large(format!("over {} bytes", body.len())));
-            }
-        }
-        Ok(body.freeze())
-    }
-
-    async fn decode(&self, raw: Bytes, coding: String) -> Result<Bytes, FetchError> {
-        let max = usize::try_from(self.config.max_decoded_bytes.as_u64()).unwrap_or(usize::MAX);
-        let honest = raw.len().saturating_mul(HONEST_RATIO) >= max;
-        if coding.is_empty() {
-            return Ok(raw);
-        }
-        let decoded = if raw.len() <= DECODE_HERE {
-            codings::decode(raw, &coding, max, DEFAULT_MAX_RATIO)
-        } else {
-            tokio::task::spawn_blocking(move || codings::decode(raw, &coding, max, DEFAULT_MAX_RATIO))
-                .await
-                .map_err(|e| FetchError::new(FailureClass::Panic, format!("decoding the body was cut short: {e}")))?
-        };
-        decoded.map_err(|e| {
-            let class = match e {
-                CodingError::TooLarge { .. } if honest => FailureClass::TooLarge,
-                CodingError::TooLarge { .. } => FailureClass::Bomb,
-                CodingError::Bomb { .. } => FailureClass::Bomb,
-                CodingError::Truncated { .. } => FailureClass::Truncated,
-                CodingError::Corrupt { .. } | CodingError::Unsupported(_) => FailureClass::Decode,
-            };
-            FetchError::new(class, e.to_string())
-        })
     }
 }
 

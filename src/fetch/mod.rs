@@ -1,5 +1,6 @@
 //! The fetch stage: a URL in, the server's answer out.
 
+pub mod body;
 mod breakers;
 pub mod codings;
 pub mod http;

@@ -143,7 +143,7 @@ impl Origins {
         at.set_query(None);
         at.set_fragment(None);
         for hop in 0..=REDIRECTS {
-            let answer = match self.client.get(&at).await {
+            let answer = match self.client.get(&at, None).await {
                 Ok(answer) => answer,
                 // Where a redirect leads is no word about the host itself.
                 Err(e) if hop > 0 => return unreadable(FetchError { class: FailureClass::RobotsUnreachable, ..e }),
@@ -156,7 +156,7 @@ impl Origins {
                     Err(_) => return Ok(Arc::new(RobotsAnswer::AllowAll)),
                 },
                 (status, _) => {
-                    return match robots::from_status(status, &answer.body) {
+                    return match robots::from_status(status, answer.body.in_memory()) {
                         RobotsAnswer::Unreachable => Err(Unreachable {
                             class: FailureClass::RobotsUnreachable,
                             message: format!("robots.txt answered {status}"),

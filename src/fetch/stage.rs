@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use url::Url;
 
+use super::body::{Overflow, Received};
 use super::breakers::{Breakers, End, Pass, Refused};
 use super::http::{Answer, Client, FetchError};
 use super::lease::{Denied, Leases};
@@ -42,7 +43,7 @@ pub struct Fetch {
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
     config: config::Fetch,
-    blob_threshold: usize,
+    overflow: Overflow,
     keep: Duration,
 }
 
@@ -70,8 +71,11 @@ impl Fetch {
             politeness,
             leases: Leases::new(Arc::clone(&store), &config.prefix),
             store,
+            overflow: Overflow {
+                drafts: blobs.drafts().clone(),
+                threshold: usize::try_from(config.blob.threshold.as_u64()).unwrap_or(usize::MAX),
+            },
             blobs,
-            blob_threshold: usize::try_from(config.blob.threshold.as_u64()).unwrap_or(usize::MAX),
             keep: config.store.keep,
             config: config.fetch.clone(),
         })
@@ -119,7 +123,7 @@ impl Fetch {
         let pass = if self.config.conduct(&host).robots { self.robots(&url, &host, pass).await? } else { pass };
         let permit = self.turn(&host, ctx).await?;
         let started = Instant::now();
-        let answer = self.client.get(&url).await;
+        let answer = self.client.get(&url, Some(&self.overflow)).await;
         drop(permit);
         self.politeness.answered(&host, unix(), started.elapsed());
         if let Some(end) = End::of(&answer) {
@@ -285,16 +289,16 @@ impl Fetch {
             let what = format!("{} is not read yet", a.content_type);
             return Err(Outcome::dropped(DropReason::UnsupportedType, what));
         }
-        let length = i64::try_from(a.body.len()).unwrap_or(i64::MAX);
-        let body = if a.body.len() > self.blob_threshold {
-            let put = self.blobs.put(a.body).await;
-            let key = put.map_err(|e| match e {
-                BlobError::Unavailable(why) => Outcome::unavailable(why),
-                e => Outcome::fail(FailureClass::Storage, e.to_string()),
-            })?;
-            Body { inline: None, blob: Some(key), length }
-        } else {
-            Body { inline: Some(a.body.into()), blob: None, length }
+        let length = i64::try_from(a.body.length()).unwrap_or(i64::MAX);
+        let body = match a.body {
+            Received::Small(bytes) => Body { inline: Some(bytes.into()), blob: None, length },
+            Received::Large(draft) => {
+                let key = self.blobs.keep(*draft).await.map_err(|e| match e {
+                    BlobError::Unavailable(why) => Outcome::unavailable(why),
+                    e => Outcome::fail(FailureClass::Storage, e.to_string()),
+                })?;
+                Body { inline: None, blob: Some(key), length }
+            }
         };
         let asked = task.hops.first().map_or_else(|| url.to_string(), |h| h.url.clone());
         Ok(Outcome::Emit(vec![Record::Page(Box::new(Page {
@@ -328,5 +332,9 @@ fn unix() -> u64 {
 }
 
 fn failed(e: FetchError) -> Outcome {
-    Outcome::fail(e.class, e.message)
+    match e.class {
+        // The disk is full, and the page is well.
+        FailureClass::Storage => Outcome::unavailable(e.message),
+        class => Outcome::fail(class, e.message),
+    }
 }
