@@ -5,6 +5,7 @@
 //! is in force.
 
 mod hosts;
+mod inputs;
 mod kafka;
 mod load;
 mod opensearch;
@@ -24,6 +25,7 @@ use crate::telemetry::logs::Format;
 use crate::topology::{Ladder, StageName};
 
 pub use hosts::{BreakerRule, Conduct, HostBreaker, HostRule};
+pub use inputs::Input;
 pub use kafka::{GroupProtocol, Kafka, Settings};
 pub use load::{ConfigError, Flags, Loaded, load};
 pub use opensearch::OpenSearch;
@@ -129,6 +131,9 @@ pub struct Fetch {
     pub max_redirects: usize,
     /// Private and special addresses that may be fetched, as CIDR.
     pub allow_addresses: Vec<IpNet>,
+    /// Folders (`/data/in`) and S3 places (`s3://bucket/prefix`) whose `file://` and `s3://` URLs may be read; none unless
+    /// named here.
+    pub allow_inputs: Vec<Input>,
     /// Addresses of host names, instead of DNS: `"shop.test" = "127.0.0.1"`, or `"*.demo.test"` for all below a name.
     pub resolve: BTreeMap<String, IpAddr>,
 }
@@ -248,6 +253,7 @@ impl Default for Fetch {
             max_decoded_bytes: ByteSize::mib(32),
             max_redirects: 10,
             allow_addresses: vec![],
+            allow_inputs: vec![],
             resolve: BTreeMap::new(),
         }
     }

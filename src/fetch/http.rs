@@ -58,6 +58,28 @@ pub struct Answer {
     pub skipped: bool,
 }
 
+impl Answer {
+    /// What a server would have answered that had an input which is none of the web's.
+    pub(super) fn of_input(headers: Vec<HttpHeader>, body: Received) -> Answer {
+        let kind = headers.iter().find(|h| h.name == "content-type").map_or(String::new(), |h| media_type(&h.value));
+        Answer {
+            status: 200,
+            at: now_ms(),
+            headers,
+            content_type: kind,
+            location: None,
+            retry_after: None,
+            body,
+            skipped: false,
+        }
+    }
+}
+
+/// Of a Content-Type: without parameters, lower case.
+fn media_type(value: &str) -> String {
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// The HTTP client.
 pub struct Client {
     http: reqwest::Client,
@@ -125,8 +147,7 @@ impl Client {
         let at = now_ms();
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-        let content_type = header(CONTENT_TYPE).unwrap_or_default();
-        let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let content_type = media_type(&header(CONTENT_TYPE).unwrap_or_default());
         let headers = response
             .headers()
             .iter()

@@ -1,9 +1,10 @@
-//! The fetch stage: a URL in, the server's answer out.
+//! The fetch stage: a URL in, the server's answer out; or what lies in a folder or a bucket.
 
 pub mod body;
 mod breakers;
 pub mod codings;
 pub mod http;
+pub mod inputs;
 mod lease;
 pub mod retry_after;
 pub mod robots;

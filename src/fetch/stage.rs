@@ -16,6 +16,7 @@ use url::Url;
 use super::body::{Overflow, Received};
 use super::breakers::{Breakers, End, Pass, Refused};
 use super::http::{Answer, Client, FetchError};
+use super::inputs::{Inputs, is_input};
 use super::lease::{Denied, Leases};
 use super::robots::{Robots, Ruling};
 use crate::blob::{BlobError, Blobs};
@@ -36,6 +37,7 @@ const TAKEN: &str = "url";
 /// The stage.
 pub struct Fetch {
     client: Arc<Client>,
+    inputs: Inputs,
     robots: Robots,
     breakers: Arc<Breakers>,
     politeness: Politeness,
@@ -65,6 +67,7 @@ impl Fetch {
             (!rules.hosts.is_empty()).then_some(HostLimits { delay: own.delay, concurrency: own.concurrency })
         });
         Ok(Fetch {
+            inputs: Inputs::new(config)?,
             robots: Robots::new(Arc::clone(&client), &config.fetch),
             breakers: Breakers::new(&config.fetch),
             client,
@@ -116,6 +119,11 @@ impl Fetch {
         if !ctx.is_home_of(host.as_bytes()) {
             // A producer that set no key, another one, or places keys in its own way: one owner a host, so first there.
             return Err(Outcome::Move { key: host.into() });
+        }
+        if is_input(&url) {
+            self.take(&url, ctx).await?;
+            let answer = self.inputs.get(&url, &self.overflow).await.map_err(failed)?;
+            return self.page(task, url, answer).await;
         }
         self.client.check(&url).map_err(failed)?;
         self.take(&url, ctx).await?;
@@ -249,6 +257,10 @@ impl Fetch {
             .map_err(|e| e.to_string())
             .and_then(|u| normalise(u.as_str()).map_err(|e| e.to_string()))
             .map_err(|e| Outcome::fail(FailureClass::InvalidUrl, format!("redirects to {location:?}: {e}")))?;
+        if is_input(&target) {
+            // What may be read here is for those to say who submit URLs, not for a page.
+            return Err(Outcome::fail(FailureClass::BlockedAddress, format!("a page redirects to {target}")));
+        }
         let seen =
             |u: &Url| normalise(&task.url).is_ok_and(|t| t == *u) || task.hops.iter().any(|h| h.url == u.as_str());
         if seen(&target) {

@@ -12,7 +12,7 @@ use super::schemas::schema;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct UrlTask {
-    /// Absolute http or https URL.
+    /// Absolute http or https URL; file or s3 for inputs that are allowed.
     pub url: String,
     /// Who asked (free text), carried along.
     #[serde(default)]
@@ -72,8 +72,11 @@ impl UrlTask {
     }
 }
 
-/// Host and non-default port, lower case: what politeness counts as one host.
+/// Host and non-default port, lower case: what politeness counts as one host. Files have the scheme in its place.
 pub fn host_key(url: &url::Url) -> String {
+    if url.scheme() == "file" {
+        return url.scheme().to_owned();
+    }
     let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     match url.port() {
         Some(port) => format!("{host}:{port}"),
@@ -116,5 +119,7 @@ mod tests {
         assert_eq!(UrlTask::new("https://Example.ORG./a").host_key(), "example.org");
         assert_eq!(UrlTask::new("http://example.org:8080/a").host_key(), "example.org:8080");
         assert_eq!(UrlTask::new("http://example.org:80/a").host_key(), "example.org");
+        assert_eq!(UrlTask::new("file:///data/a").host_key(), "file");
+        assert_eq!(UrlTask::new("s3://tide/a").host_key(), "tide");
     }
 }

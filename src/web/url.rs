@@ -25,7 +25,7 @@ pub enum UrlError {
     /// Over [`MAX_URL_BYTES`]; its bytes.
     #[error("the URL has {0} bytes: use one of at most {MAX_URL_BYTES}")]
     TooLong(usize),
-    /// Neither http nor https; the scheme in lower case.
+    /// None that is fetched; the scheme in lower case.
     #[error("scheme \"{0}\" cannot be fetched: use http or https")]
     Scheme(String),
     /// A path, a word, or a scheme alone; the input, shortened.
@@ -64,6 +64,10 @@ pub fn normalise(text: &str) -> Result<Url, UrlError> {
         return Err(UrlError::TooLong(text.len()));
     }
     let parsed = Url::parse(&with_scheme(text)?);
+    let parsed = parsed.and_then(|url| match url.scheme() {
+        "s3" if !url.has_host() => Err(url::ParseError::EmptyHost),
+        _ => Ok(url),
+    });
     let mut url = parsed.map_err(|cause| match cause {
         url::ParseError::EmptyHost => UrlError::NoHost(shown(text)),
         cause => UrlError::Invalid { shown: shown(text), cause },
@@ -88,7 +92,7 @@ pub fn normalise(text: &str) -> Result<Url, UrlError> {
     }
 }
 
-/// `text` as an absolute http(s) URL, or why it cannot be one.
+/// `text` as an absolute URL of http(s), or of an input that lies in a folder or a bucket; or why it cannot be one.
 fn with_scheme(text: &str) -> Result<String, UrlError> {
     if text.starts_with("//") {
         return Ok(format!("http:{text}"));
@@ -97,7 +101,7 @@ fn with_scheme(text: &str) -> Result<String, UrlError> {
         return bare(text);
     };
     let lower = scheme.to_ascii_lowercase();
-    if lower == "http" || lower == "https" {
+    if matches!(lower.as_str(), "http" | "https" | "file" | "s3") {
         return Ok(text.to_owned());
     }
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
