@@ -62,7 +62,8 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Blobs under `config.s3`; their drafts are files in `dir`, which is made. An S3 that is away is no error: calls are, until it is there.
+    /// Blobs under `config.s3`; their drafts are files in `dir`, which is made. An S3 that is away is no error: calls are,
+    /// until it is there.
     pub async fn open(config: &config::Blob, how: &config::S3, dir: &std::path::Path) -> Result<S3> {
         let url = Url::parse(&config.s3).map_err(|e| BlobError::Fatal(format!("blob.s3 is no URL ({e})")))?;
         let bucket = url.host_str().unwrap_or_default();
@@ -182,14 +183,15 @@ impl S3 {
         self.objects.list(Some(under)).try_collect().await.map_err(|e| self.failed(e))
     }
 
-    /// Removes what is old in a shard.
+    /// Removes what is old in a shard. If that fails the mark stays, because a deletion may still be on its way; puts wait
+    /// for it until a later sweep takes it for left behind.
     async fn sweep_shard(&self, shard: &str, older_than: i64) -> Result<u64> {
         let from = Instant::now();
         let mark = self.marks(shard).join(uuid::Uuid::now_v7().simple().to_string());
         self.objects.put(&mark, PutPayload::new()).await.map_err(|e| self.failed(e))?;
-        let swept = self.sweep_marked(shard, &mark, older_than, from).await;
-        let unmarked = self.objects.delete(&mark).await.map_err(|e| self.failed(e));
-        unmarked.and(swept)
+        let swept = self.sweep_marked(shard, &mark, older_than, from).await?;
+        self.objects.delete(&mark).await.map_err(|e| self.failed(e))?;
+        Ok(swept)
     }
 
     async fn sweep_marked(&self, shard: &str, mark: &Path, older_than: i64, from: Instant) -> Result<u64> {
