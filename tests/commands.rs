@@ -245,7 +245,7 @@ fn the_same_file_again_is_a_new_job_over_the_same_documents() {
     file(&dir, "urls.txt", format!("{}\n{}\n", site.url("/page/1"), site.url("/page/2")));
     let mut jobs = BTreeSet::new();
     for _ in 0..2 {
-        let report = run(&t, "urls.txt", &["--json"]).expect(0).json();
+        let report = run(&t, "urls.txt", &["--force", "--json"]).expect(0).json();
         assert_eq!(report["indexed"], 2);
         jobs.insert(report["job"].as_str().unwrap().to_owned());
     }
@@ -304,7 +304,8 @@ fn logs_in_json_are_one_object_a_line_with_the_fields_that_are_promised() {
     }
     // At debug level the good ones are there too.
     let ended =
-        run(&t, "urls.txt", &["--fresh", "--json", "--log", "tidemill=debug", "--log-format", "json"]).expect(3);
+        run(&t, "urls.txt", &["--fresh", "--force", "--json", "--log", "tidemill=debug", "--log-format", "json"])
+            .expect(3);
     let indexed = ended.stderr.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
     assert_eq!(indexed.filter(|l| l["outcome"] == "done" && l["stage"] == "index").count(), 1);
 }

@@ -70,6 +70,9 @@ async fn keeps_values_apart_by_namespace_and_over_a_restart() {
         store.delete("a", "k\0\"é").await.unwrap();
         assert_eq!(store.get("a", "k\0\"é").await, Ok(None));
         assert_eq!(store.get("b", "k\0\"é").await, Ok(Some(bytes("other"))));
+        let mut keys = store.keys("b").await.unwrap();
+        keys.sort();
+        assert_eq!((keys, store.keys("a").await), (vec!["empty".to_owned(), "k\0\"é".to_owned()], Ok(vec![])));
     }
 }
 

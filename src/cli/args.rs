@@ -102,6 +102,9 @@ pub enum Command {
     Produce(Produce),
     /// Copy a topic to another, exactly once
     Relay(Relay),
+    /// The HTTP cache: what is in it, and removing from it
+    #[command(subcommand, after_help = CACHE)]
+    Cache(Cache),
     /// Dead letters: list, show, replay
     #[command(subcommand)]
     Dlq(Dlq),
@@ -199,6 +202,9 @@ pub struct Run {
     /// Answer /metrics, /health and /ready here [default: 127.0.0.1:9464 without a file, else nowhere]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// Fetch URLs anew that were fetched before and are still fresh
+    #[arg(long)]
+    pub force: bool,
     /// Start a new job even if this file's last one was cut short
     #[arg(long)]
     pub fresh: bool,
@@ -242,6 +248,9 @@ pub struct Submit {
     /// Which lane: high, normal and bulk are admitted 8:4:1
     #[arg(long, value_enum, default_value_t)]
     pub lane: Lane,
+    /// Fetch URLs anew that were fetched before and are still fresh
+    #[arg(long)]
+    pub force: bool,
     /// The job as JSON
     #[arg(long)]
     pub json: bool,
@@ -281,6 +290,55 @@ pub struct Search {
     /// Hits as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+const CACHE: &str = "\
+Examples:
+  tidemill cache stats                          entries by host
+  tidemill cache get https://example.org/       when it was fetched, until when it is fresh
+  tidemill cache delete https://example.org/    the next task for it fetches it
+  tidemill cache clear --domain example.org     the same for the host and all below it";
+
+/// The HTTP cache.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Cache {
+    /// Entries by host
+    Stats {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is known of a URL
+    Get {
+        /// URL
+        url: String,
+        /// The body alone, as it was decoded
+        #[arg(long, conflicts_with = "json")]
+        body: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget a URL
+    Delete {
+        /// URL
+        url: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget a domain: the host and all below it
+    Clear {
+        /// Host name
+        #[arg(long, value_name = "DOMAIN", required_unless_present = "all")]
+        domain: Option<String>,
+        /// Everything
+        #[arg(long, conflicts_with = "domain")]
+        all: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -130,7 +130,7 @@ mod tests {
         let mut task = UrlTask::new("http://x/a b");
         task.attrs.insert("k".into(), "two words".into());
         let avro = codec::encode(&task, &codec::Ids::default()).unwrap();
-        assert_eq!(Decoded::of(&avro).line(), "url=http://x/a b attrs={k=\"two words\"} maxdepth=0");
+        assert_eq!(Decoded::of(&avro).line(), "url=http://x/a b attrs={k=\"two words\"} force=false maxdepth=0");
         assert_eq!(Decoded::of(b"{\"a\": 1}").line(), "{\"a\": 1}");
         assert_eq!(Decoded::of(b"17").line(), "17");
         assert_eq!(Decoded::of(b"\xff\x01").line(), "ff01");

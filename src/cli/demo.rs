@@ -71,6 +71,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         ladder: Ladder::Quick,
         output: None,
         fresh: true,
+        force: true,
         quiet: true,
         listen: None,
     };

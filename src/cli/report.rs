@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::format;
 use crate::jobs::Progress;
-use crate::record::OutcomeKind;
+use crate::record::{DropReason, OutcomeKind};
 
 /// The end of a run.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// URLs left alone because what was fetched of them is still fresh.
+    fn fresh(&self) -> u64 {
+        let mine =
+            self.progress.by_outcome.iter().filter(|(s, _)| s.class.as_deref() == Some(DropReason::Fresh.as_str()));
+        mine.map(|(_, n)| *n).sum()
+    }
+
     /// For people, on stdout.
     pub fn print(&self) {
         let mut outcomes = format::table(&["outcome", "class", "stage", "records"]);
@@ -63,6 +70,12 @@ impl Report {
             format::duration(Duration::from_secs_f64(self.seconds)),
             self.progress.finished as f64 / self.seconds.max(0.001),
         );
+        if self.fresh() > 0 {
+            println!(
+                "{} of them were not fetched: they were fetched before and are still fresh; --force fetches them anyway",
+                self.fresh()
+            );
+        }
     }
 }
 

@@ -35,6 +35,9 @@ pub async fn run(args: Args, mut config: Config) -> Result<Exit> {
     if args.urls.is_none() && args.fresh {
         return Err(UsageError("--fresh goes with a file of URLs".into()).into());
     }
+    if args.urls.is_none() && args.force {
+        return Err(UsageError("--force goes with a file of URLs; or submit them with `submit --force`".into()).into());
+    }
     let stages = if args.stages.is_empty() { StageName::ALL.to_vec() } else { args.stages.clone() };
     let listen = args.listen.or(config.listen);
     match &args.urls {
@@ -48,6 +51,7 @@ pub async fn run(args: Args, mut config: Config) -> Result<Exit> {
                 ladder,
                 output: args.output,
                 fresh: args.fresh,
+                force: args.force,
                 quiet: args.quiet || args.json,
                 listen,
             };
@@ -126,6 +130,7 @@ pub struct Options {
     pub ladder: Ladder,
     pub output: Option<std::path::PathBuf>,
     pub fresh: bool,
+    pub force: bool,
     pub quiet: bool,
     pub listen: Option<std::net::SocketAddr>,
 }
@@ -167,7 +172,7 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
 
     let pipeline = Arc::new(pipeline);
     let (transport, names) = (Arc::clone(&pipeline.transport), pipeline.names.clone());
-    let tasks: Vec<_> = urls.iter().map(|u| urls::task(u)).collect();
+    let tasks: Vec<_> = urls.iter().map(|u| urls::task(u, options.force)).collect();
     let submitting = tokio::spawn({
         let (transport, names, stop) = (Arc::clone(&transport), names.clone(), stop.clone());
         async move {

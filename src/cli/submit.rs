@@ -34,7 +34,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     // Time first, so that ids sort; the tail is random.
     let id = format!("{}{}", &id[..12], &id[24..]);
     let new = NewJob { id: id.clone(), source, lane };
-    let submitted = submit(&*transport, &names, &new, list.iter().map(|u| urls::task(u))).await?;
+    let submitted = submit(&*transport, &names, &new, list.iter().map(|u| urls::task(u, args.force))).await?;
     if args.json {
         format::print_json(&shown(&*transport, &names, &id).await?)?;
     } else {

@@ -24,8 +24,8 @@ pub fn read(file: &Path) -> Result<Vec<String>> {
 
 /// A line as a task, spelled as it will be fetched, so that its key is the host's; what is no URL stays as it is and
 /// fails with a name.
-pub fn task(line: &str) -> UrlTask {
-    UrlTask::new(normalise(line).map_or_else(|_| line.to_owned(), String::from))
+pub fn task(line: &str, force: bool) -> UrlTask {
+    UrlTask { force, ..UrlTask::new(normalise(line).map_or_else(|_| line.to_owned(), String::from)) }
 }
 
 /// Names a list of URLs: the same list, the same digest.

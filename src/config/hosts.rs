@@ -75,6 +75,9 @@ pub struct HostRule {
     pub concurrency: Option<usize>,
     /// As `fetch.robots`.
     pub robots: Option<bool>,
+    /// As `fetch.cache.ttl`.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional")]
+    pub ttl: Option<Duration>,
     /// As `fetch.breaker`.
     pub breaker: BreakerRule,
 }
@@ -98,6 +101,7 @@ pub struct Conduct {
     pub delay: Duration,
     pub concurrency: usize,
     pub robots: bool,
+    pub ttl: Duration,
     pub breaker: HostBreaker,
 }
 
@@ -116,6 +120,7 @@ impl Fetch {
             delay: rule.delay.unwrap_or(self.delay),
             concurrency: rule.concurrency.unwrap_or(self.concurrency_per_host),
             robots: rule.robots.unwrap_or(self.robots),
+            ttl: rule.ttl.unwrap_or(self.cache.ttl),
             breaker,
         }
     }

@@ -108,15 +108,19 @@ pub struct Fetch {
     /// When a host that keeps failing is left alone.
     pub breaker: HostBreaker,
     /// What holds for single hosts: `[fetch.hosts."example.org"]`, or `"*.example.org"` for all below a name, with
-    /// `delay`, `concurrency`, `robots`, `breaker.failures`, `breaker.timeouts`, `breaker.reset`.
+    /// `delay`, `concurrency`, `robots`, `ttl` (as `cache.ttl`), `breaker.failures`, `breaker.timeouts`, `breaker.reset`.
     #[serde(deserialize_with = "hosts::hosts")]
     pub hosts: BTreeMap<String, HostRule>,
+    /// What need not be fetched again.
+    pub cache: HttpCache,
     /// Time to connect.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub connect_timeout: Duration,
     /// Longest silence: to the first byte and between bytes.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub read_timeout: Duration,
+    /// Least bytes of body a second, once a body takes longer than `read_timeout`; 0: any pace will do until `timeout`.
+    pub min_rate: ByteSize,
     /// Time of a request in all.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub timeout: Duration,
@@ -136,6 +140,23 @@ pub struct Fetch {
     pub allow_inputs: Vec<Input>,
     /// Addresses of host names, instead of DNS: `"shop.test" = "127.0.0.1"`, or `"*.demo.test"` for all below a name.
     pub resolve: BTreeMap<String, IpAddr>,
+}
+
+/// The HTTP cache (RFC 9111), in the store and the blobs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpCache {
+    /// Off: everything is fetched, and nothing is remembered.
+    pub enabled: bool,
+    /// How long an answer is fresh that says nothing of it.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub ttl: Duration,
+    /// Longest that an answer is believed to be fresh, whatever it says.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub longest: Duration,
+    /// How long an answer is kept, to ask for its changes only.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub keep: Duration,
 }
 
 /// Extraction.
@@ -245,8 +266,10 @@ impl Default for Fetch {
             robots: true,
             breaker: HostBreaker::default(),
             hosts: BTreeMap::new(),
+            cache: HttpCache::default(),
             connect_timeout: secs(10),
             read_timeout: secs(20),
+            min_rate: ByteSize::b(256),
             timeout: secs(60),
             max_retry_after: secs(3600),
             max_body_bytes: ByteSize::mib(16),
@@ -256,6 +279,12 @@ impl Default for Fetch {
             allow_inputs: vec![],
             resolve: BTreeMap::new(),
         }
+    }
+}
+
+impl Default for HttpCache {
+    fn default() -> Self {
+        HttpCache { enabled: true, ttl: secs(3600), longest: secs(7 * 86_400), keep: secs(7 * 86_400) }
     }
 }
 

@@ -1,12 +1,12 @@
 //! One HTTP request: guarded and bounded; and every way it can fail as a failure class.
 
 use std::error::Error;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
-    LOCATION, RETRY_AFTER,
+    LOCATION, RETRY_AFTER, USER_AGENT,
 };
 use url::Url;
 
@@ -83,6 +83,8 @@ fn media_type(value: &str) -> String {
 /// The HTTP client.
 pub struct Client {
     http: reqwest::Client,
+    /// Headers of every request.
+    sent: HeaderMap,
     guard: Guard,
     config: config::Fetch,
 }
@@ -101,9 +103,11 @@ impl Client {
         );
         headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("en;q=0.5,*;q=0.4"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, br, zstd, deflate"));
+        let agent = HeaderValue::try_from(&config.user_agent)
+            .map_err(|e| FetchError::new(FailureClass::Protocol, format!("fetch.user_agent cannot be sent: {e}")))?;
+        headers.insert(USER_AGENT, agent);
         let http = reqwest::Client::builder()
-            .user_agent(&config.user_agent)
-            .default_headers(headers)
+            .default_headers(headers.clone())
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(std::sync::Arc::new(GuardedResolver::new(guard.clone(), overrides)))
             .connect_timeout(config.connect_timeout)
@@ -116,7 +120,7 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|e| FetchError::new(FailureClass::Tls, format!("the HTTP client cannot be built: {e}")))?;
-        Ok(Client { http, guard, config: config.clone() })
+        Ok(Client { http, sent: headers, guard, config: config.clone() })
     }
 
     /// Whether a URL may be fetched as far as its text tells.
@@ -130,11 +134,26 @@ impl Client {
         })
     }
 
+    /// Headers of every request.
+    pub fn sent(&self) -> &HeaderMap {
+        &self.sent
+    }
+
     /// One GET. The body is read and decoded only for a 2xx of a type that is used; without an overflow into memory.
     pub async fn get(&self, url: &Url, overflow: Option<&Overflow>) -> Result<Answer, FetchError> {
+        self.get_if(url, HeaderMap::new(), overflow).await
+    }
+
+    /// One GET under conditions (`If-None-Match` and the like).
+    pub async fn get_if(
+        &self,
+        url: &Url,
+        conditions: HeaderMap,
+        overflow: Option<&Overflow>,
+    ) -> Result<Answer, FetchError> {
         self.check(url)?;
         let counted = Request::start(&host_key(url), "GET");
-        let answer = self.request(url, overflow).await;
+        let answer = self.request(url, conditions, overflow).await;
         match &answer {
             Ok(answer) => counted.ended(&answer.status.to_string()),
             Err(e) => counted.ended(e.class.as_str()),
@@ -142,8 +161,14 @@ impl Client {
         answer
     }
 
-    async fn request(&self, url: &Url, overflow: Option<&Overflow>) -> Result<Answer, FetchError> {
-        let response = self.http.get(url.clone()).send().await.map_err(|e| classify(&e, Phase::Head))?;
+    async fn request(
+        &self,
+        url: &Url,
+        conditions: HeaderMap,
+        overflow: Option<&Overflow>,
+    ) -> Result<Answer, FetchError> {
+        let request = self.http.get(url.clone()).headers(conditions);
+        let response = request.send().await.map_err(|e| classify(&e, Phase::Head))?;
         let at = now_ms();
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
@@ -175,7 +200,15 @@ impl Client {
             receiver.announced(length)?;
         }
         let mut response = response;
+        let (started, mut received) = (Instant::now(), 0);
         while let Some(bytes) = response.chunk().await.map_err(|e| classify(&e, Phase::Body))? {
+            received += bytes.len();
+            let spent = started.elapsed();
+            let least = self.config.min_rate.as_u64() as f64 * spent.as_secs_f64();
+            if spent > self.config.read_timeout && (received as f64) < least {
+                let message = format!("{received} bytes of body in {spent:.0?}, less than fetch.min_rate");
+                return Err(FetchError::new(FailureClass::Timeout, message));
+            }
             receiver = receiver.take(bytes).await?;
         }
         answer.body = receiver.finish().await?;

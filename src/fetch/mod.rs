@@ -2,6 +2,7 @@
 
 pub mod body;
 mod breakers;
+pub mod cache;
 pub mod codings;
 pub mod http;
 pub mod inputs;

@@ -1,7 +1,7 @@
 //! The fetch stage: one URL, one request.
 //!
 //! ```text
-//! normalise ► address guard ► taken in this job? ► breaker ► robots.txt ► politeness: go, wait a little, or park ► request
+//! normalise ► address guard ► taken in this job? ► cache: fresh? ► breaker ► robots.txt ► politeness: go, wait a little, or park ► request
 //! ```
 //!
 //! A redirect is not followed here: it becomes a URL task of its own, keyed by its host, with the hops so far. So each
@@ -11,10 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderMap;
 use url::Url;
 
 use super::body::{Overflow, Received};
 use super::breakers::{Breakers, End, Pass, Refused};
+use super::cache::{Cache, Entry, Known};
 use super::http::{Answer, Client, FetchError};
 use super::inputs::{Inputs, is_input};
 use super::lease::{Denied, Leases};
@@ -24,12 +27,12 @@ use crate::config;
 use crate::engine::{Ctx, Outcome, Stage};
 use crate::record::codec::CodecError;
 use crate::record::url_task::host_key;
-use crate::record::{Body, DropReason, FailureClass, Hop, Page, Record, UrlTask, now_ms};
+use crate::record::{Body, DropReason, FailureClass, Hop, Page, Record, UrlTask, now_ms, time};
 use crate::store::{Claimed, Store, StoreError};
 use crate::telemetry::domains;
 use crate::topology::StageName;
 use crate::web::politeness::{Admission, HostLimits, Permit, Politeness, PolitenessConfig};
-use crate::web::url::{fingerprint, normalise};
+use crate::web::url::{fingerprint, normalise, redact};
 
 /// Namespace of URLs taken, by job, in the store.
 const TAKEN: &str = "url";
@@ -42,6 +45,7 @@ pub struct Fetch {
     breakers: Arc<Breakers>,
     politeness: Politeness,
     leases: Leases,
+    cache: Cache,
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
     config: config::Fetch,
@@ -70,6 +74,7 @@ impl Fetch {
             inputs: Inputs::new(config)?,
             robots: Robots::new(Arc::clone(&client), &config.fetch),
             breakers: Breakers::new(&config.fetch),
+            cache: Cache::new(&config.fetch, Arc::clone(&store), Arc::clone(&blobs)),
             client,
             politeness,
             leases: Leases::new(Arc::clone(&store), &config.prefix),
@@ -94,7 +99,12 @@ impl Stage for Fetch {
     }
 
     fn decode(&self, value: &[u8]) -> Result<UrlTask, CodecError> {
-        UrlTask::decode(value)
+        let mut task = UrlTask::decode(value)?;
+        // Events and messages name the URL, and must not repeat a password.
+        if task.url.contains('@') {
+            task.url = normalise(&task.url).map_or_else(|_| redact(&task.url), String::from);
+        }
+        Ok(task)
     }
 
     fn url<'a>(&self, task: &'a UrlTask) -> &'a str {
@@ -123,24 +133,83 @@ impl Fetch {
         if is_input(&url) {
             self.take(&url, ctx).await?;
             let answer = self.inputs.get(&url, &self.overflow).await.map_err(failed)?;
-            return self.page(task, url, answer).await;
+            return self.page(task, url, answer, None).await;
         }
         self.client.check(&url).map_err(failed)?;
         self.take(&url, ctx).await?;
+        let known = self.known(&task, &url, &host, ctx).await?;
         let pass = self.pass(&host, ctx)?;
         let pass = if self.config.conduct(&host).robots { self.robots(&url, &host, pass).await? } else { pass };
         let permit = self.turn(&host, ctx).await?;
+        let (entry, conditions) = known.map_or_else(Default::default, |(entry, conditions)| (Some(entry), conditions));
         let started = Instant::now();
-        let answer = self.client.get(&url, Some(&self.overflow)).await;
+        let answer = self.client.get_if(&url, conditions, Some(&self.overflow)).await;
         drop(permit);
         self.politeness.answered(&host, unix(), started.elapsed());
         if let Some(end) = End::of(&answer) {
             pass.ended(&end, unix());
         }
-        match answer {
-            Ok(answer) => self.answered(task, url, &host, answer).await,
-            Err(e) => Err(failed(e)),
+        let status = answer.as_ref().map_or(0, |a| a.status);
+        let outdated = matches!(status, 404 | 410) && (entry.is_some() || task.force)
+            || !matches!(status, 200 | 304) && entry.as_ref().is_some_and(|e| e.task == ctx.meta.task);
+        if outdated {
+            // Gone; or its task found it uncommitted after a crash and failed: nobody else may find it fresh.
+            self.cache.forget(&url).await.map_err(stored)?;
         }
+        match (answer, entry) {
+            (Ok(answer), Some(entry)) if status == 304 => self.unchanged(task, url, &host, *entry, answer, ctx).await,
+            (Ok(answer), entry) => {
+                if status == 200 && !task.force {
+                    domains::cache(&host, if entry.is_some() { "modified" } else { "miss" });
+                }
+                self.answered(task, url, &host, answer, ctx).await
+            }
+            (Err(e), _) => Err(failed(e)),
+        }
+    }
+
+    /// What the cache has of the URL to ask for its changes; what is fresh is dropped.
+    async fn known(
+        &self,
+        task: &UrlTask,
+        url: &Url,
+        host: &str,
+        ctx: &Ctx,
+    ) -> Result<Option<(Box<Entry>, HeaderMap)>, Outcome> {
+        if task.force {
+            domains::cache(host, "forced");
+            return Ok(None);
+        }
+        match self.cache.look(url, &ctx.meta.task, self.client.sent()).await.map_err(stored)? {
+            Known::Nothing => Ok(None),
+            Known::Stale(entry, conditions) => Ok(Some((entry, conditions))),
+            Known::Fresh(entry, left) => {
+                domains::cache(host, "fresh");
+                let (since, left) = (time(entry.fetched_at), left.as_secs());
+                let message = format!("fetched at {since} by task {} and fresh for {left} s more", entry.task);
+                Err(Outcome::dropped(DropReason::Fresh, message))
+            }
+        }
+    }
+
+    /// 304: the body of the cache, once more.
+    async fn unchanged(
+        &self,
+        task: UrlTask,
+        url: Url,
+        host: &str,
+        entry: Entry,
+        a: Answer,
+        ctx: &Ctx,
+    ) -> Result<Outcome, Outcome> {
+        let found = self.cache.unchanged(&url, &ctx.meta.task, self.client.sent(), entry, &a).await.map_err(stored)?;
+        let Some((entry, body)) = found else {
+            let message = "answered 304 for a version that is not in the cache; it will be asked for whole";
+            return Err(Outcome::fail(FailureClass::Protocol, message));
+        };
+        domains::cache(host, "not-modified");
+        let headers = entry.http_headers();
+        Ok(emit(task, &url, Answer { status: 200, headers, content_type: entry.content_type, ..a }, body))
     }
 
     /// Asks the host's breaker.
@@ -188,8 +257,7 @@ impl Fetch {
                 let task = String::from_utf8_lossy(&task).into_owned();
                 Err(Outcome::dropped(DropReason::DuplicateUrl, format!("task {task} of the same job has this URL")))
             }
-            Err(StoreError::Unavailable(why)) => Err(Outcome::unavailable(why)),
-            Err(e) => Err(Outcome::fail(FailureClass::Storage, e.to_string())),
+            Err(e) => Err(stored(e)),
         }
     }
 
@@ -235,7 +303,7 @@ impl Fetch {
         }
     }
 
-    async fn answered(&self, task: UrlTask, url: Url, host: &str, a: Answer) -> Result<Outcome, Outcome> {
+    async fn answered(&self, task: UrlTask, url: Url, host: &str, a: Answer, ctx: &Ctx) -> Result<Outcome, Outcome> {
         match a.status {
             301 | 302 | 303 | 307 | 308 if a.location.is_some() => self.redirected(task, &url, a),
             429 | 503 if a.status == 429 || a.retry_after.is_some() => Err(self.slow_down(host, &a)),
@@ -245,7 +313,7 @@ impl Fetch {
                 self.politeness.penalise(host, unix(), None);
                 Err(Outcome::fail(FailureClass::Http5xx, format!("answered {}", a.status)))
             }
-            200..=299 => self.page(task, url, a).await,
+            200..=299 => self.page(task, url, a, Some(ctx)).await,
             other => Err(Outcome::fail(FailureClass::Protocol, format!("answered {other}"))),
         }
     }
@@ -256,7 +324,9 @@ impl Fetch {
             .join(&location)
             .map_err(|e| e.to_string())
             .and_then(|u| normalise(u.as_str()).map_err(|e| e.to_string()))
-            .map_err(|e| Outcome::fail(FailureClass::InvalidUrl, format!("redirects to {location:?}: {e}")))?;
+            .map_err(|e| {
+                Outcome::fail(FailureClass::InvalidUrl, format!("redirects to {:?}: {e}", redact(&location)))
+            })?;
         if is_input(&target) {
             // What may be read here is for those to say who submit URLs, not for a page.
             return Err(Outcome::fail(FailureClass::BlockedAddress, format!("a page redirects to {target}")));
@@ -296,13 +366,14 @@ impl Fetch {
         }
     }
 
-    async fn page(&self, task: UrlTask, url: Url, a: Answer) -> Result<Outcome, Outcome> {
+    /// The page of an answer; kept in the cache unless it is an input of ours (no `ctx`).
+    async fn page(&self, task: UrlTask, url: Url, mut a: Answer, ctx: Option<&Ctx>) -> Result<Outcome, Outcome> {
         if a.skipped {
             let what = format!("{} is not read yet", a.content_type);
             return Err(Outcome::dropped(DropReason::UnsupportedType, what));
         }
         let length = i64::try_from(a.body.length()).unwrap_or(i64::MAX);
-        let body = match a.body {
+        let body = match std::mem::replace(&mut a.body, Received::Small(Bytes::new())) {
             Received::Small(bytes) => Body { inline: Some(bytes.into()), blob: None, length },
             Received::Large(draft) => {
                 let key = self.blobs.keep(*draft).await.map_err(|e| match e {
@@ -312,19 +383,39 @@ impl Fetch {
                 Body { inline: None, blob: Some(key), length }
             }
         };
-        let asked = task.hops.first().map_or_else(|| url.to_string(), |h| h.url.clone());
-        Ok(Outcome::Emit(vec![Record::Page(Box::new(Page {
-            id: fingerprint(&url),
-            url: asked,
-            final_url: url.into(),
-            fetched_at: a.at,
-            status: i32::from(a.status),
-            headers: a.headers,
-            content_type: a.content_type,
-            body,
-            hops: task.hops,
-            attrs: task.attrs,
-        }))]))
+        if let Some(ctx) = ctx
+            && let Err(e) = self.cache.keep(&url, &ctx.meta.task, self.client.sent(), &a, &body).await
+        {
+            // The page is here; a memory that has a gap does no harm.
+            tracing::warn!(error = %e, "a page could not be cached");
+        }
+        fail::fail_point!("fetch.cached");
+        Ok(emit(task, &url, a, body))
+    }
+}
+
+/// The page of an answer, its body apart.
+fn emit(task: UrlTask, url: &Url, a: Answer, body: Body) -> Outcome {
+    let asked = task.hops.first().map_or_else(|| url.to_string(), |h| h.url.clone());
+    Outcome::Emit(vec![Record::Page(Box::new(Page {
+        id: fingerprint(url),
+        url: asked,
+        final_url: url.to_string(),
+        fetched_at: a.at,
+        status: i32::from(a.status),
+        headers: a.headers,
+        content_type: a.content_type,
+        body,
+        hops: task.hops,
+        attrs: task.attrs,
+    }))])
+}
+
+/// The store is away, or broken.
+fn stored(e: StoreError) -> Outcome {
+    match e {
+        StoreError::Unavailable(why) => Outcome::unavailable(why),
+        e => Outcome::fail(FailureClass::Storage, e.to_string()),
     }
 }
 

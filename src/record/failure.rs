@@ -96,6 +96,8 @@ DropReason {
     Robots = "robots",
     /// The same URL was already taken in this job.
     DuplicateUrl = "duplicate-url",
+    /// It was fetched before and is still fresh.
+    Fresh = "fresh",
     /// Another document has the very same bytes.
     DuplicateContent = "duplicate-content",
     /// A kind of file no stage reads yet.

@@ -32,6 +32,9 @@ pub struct UrlTask {
     /// Redirects already followed to get here, oldest first.
     #[serde(default)]
     pub hops: Vec<Hop>,
+    /// Fetches it even if what the HTTP cache has of it is fresh.
+    #[serde(default)]
+    pub force: bool,
 }
 
 impl UrlTask {

@@ -58,6 +58,10 @@ impl Store for Guarded {
         self.calls.call("delete_prefix", self.inner.delete_prefix(namespace, prefix)).await
     }
 
+    async fn keys(&self, namespace: &str) -> Result<Vec<String>> {
+        self.calls.call("keys", self.inner.keys(namespace)).await
+    }
+
     async fn sweep(&self, now: i64) -> Result<u64> {
         self.calls.call("sweep", self.inner.sweep(now)).await
     }

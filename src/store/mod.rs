@@ -62,6 +62,9 @@ pub trait Store: Send + Sync {
     /// Removes all entries whose keys begin so; returns how many.
     async fn delete_prefix(&self, namespace: &str, prefix: &str) -> Result<u64>;
 
+    /// The keys of all entries, in no order. All are held in memory: for people who look.
+    async fn keys(&self, namespace: &str) -> Result<Vec<String>>;
+
     /// Removes what has expired by `now` (Unix ms); returns how many. None where the store does so by itself.
     async fn sweep(&self, now: i64) -> Result<u64>;
 }

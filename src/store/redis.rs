@@ -75,6 +75,12 @@ impl RedisStore {
         done.map_err(|e| self.failed(&e))
     }
 
+    /// A step of a look at every key of the database, which holds up nobody: the next cursor, and keys that begin so.
+    async fn scan(&self, namespace: &str, prefix: &str, cursor: u64) -> Result<(u64, Vec<Bytes>)> {
+        let pattern = format!("{}*", literal(&self.key(namespace, prefix)));
+        self.run(cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN)).await
+    }
+
     fn failed(&self, e: &RedisError) -> StoreError {
         use ServerErrorKind as S;
         let at = &self.at;
@@ -135,14 +141,10 @@ impl Store for RedisStore {
         self.run::<u64>(cmd("UNLINK").arg(self.key(namespace, key))).await.map(drop)
     }
 
-    /// Looks at every key of the database, in steps that hold up nobody.
     async fn delete_prefix(&self, namespace: &str, prefix: &str) -> Result<u64> {
-        let pattern = format!("{}*", literal(&self.key(namespace, prefix)));
-        let (mut cursor, mut removed) = (0_u64, 0);
+        let (mut cursor, mut removed) = (0, 0);
         loop {
-            let mut scan = cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN);
-            let (next, keys): (u64, Vec<Bytes>) = self.run(&scan).await?;
+            let (next, keys) = self.scan(namespace, prefix, cursor).await?;
             if !keys.is_empty() {
                 let mut unlink = cmd("UNLINK");
                 for key in &keys {
@@ -152,6 +154,20 @@ impl Store for RedisStore {
             }
             if next == 0 {
                 return Ok(removed);
+            }
+            cursor = next;
+        }
+    }
+
+    async fn keys(&self, namespace: &str) -> Result<Vec<String>> {
+        let own = self.key(namespace, "").len();
+        // A scan may show a key twice.
+        let (mut cursor, mut all) = (0, std::collections::BTreeSet::new());
+        loop {
+            let (next, keys) = self.scan(namespace, "", cursor).await?;
+            all.extend(keys.iter().filter_map(|k| Some(String::from_utf8_lossy(k.get(own..)?).into_owned())));
+            if next == 0 {
+                return Ok(all.into_iter().collect());
             }
             cursor = next;
         }

@@ -137,6 +137,15 @@ impl Store for SqliteStore {
         self.remove(|| Write::DeletePrefix { namespace: namespace.to_owned(), prefix: prefix.to_owned() }).await
     }
 
+    async fn keys(&self, namespace: &str) -> Result<Vec<String>> {
+        let namespace = namespace.to_owned();
+        let keys = self.readers.query(move |tx| {
+            let mut rows = tx.prepare_cached("SELECT key FROM entries WHERE namespace = ? AND expires > ?")?;
+            rows.query_map(params![namespace, now_ms()], |r| r.get(0))?.collect()
+        });
+        Ok(keys.await?)
+    }
+
     async fn sweep(&self, now: i64) -> Result<u64> {
         self.remove(|| Write::Sweep { now }).await
     }

@@ -143,12 +143,18 @@ by_domain! {
     REQUEST_TIME: HistogramVec = HistogramOpts::new("tidemill_fetch_request_seconds", "Time of a request with its body.").buckets(BUCKETS.to_vec()), ["method"];
     ACTIVE: IntGaugeVec = Opts::new("tidemill_fetch_active_requests", "Requests under way."), [];
     BREAKERS: IntGaugeVec = Opts::new("tidemill_fetch_open_breakers", "Hosts that are left alone because they keep failing."), [];
+    CACHE: IntCounterVec = Opts::new("tidemill_fetch_cache_total", "URLs by what the HTTP cache knew: fresh, not-modified, modified, miss, forced."), ["result"];
     ROBOTS: IntCounterVec = Opts::new("tidemill_robots_decisions_total", "URLs by what robots.txt says: allowed, disallowed, unreachable."), ["decision"];
 }
 
 /// What robots.txt says of a URL of this domain: allowed, disallowed, unreachable.
 pub fn robots(domain: &str, decision: &str) {
     ROBOTS.of(domain, &[decision]).inc();
+}
+
+/// What the HTTP cache knew of a URL of this domain: fresh, not-modified, modified, miss, forced.
+pub fn cache(domain: &str, result: &str) {
+    CACHE.of(domain, &[result]).inc();
 }
 
 /// One more in a gauge for as long as it lives.

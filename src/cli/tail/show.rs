@@ -118,7 +118,7 @@ mod tests {
         let said = line(&r, &Decoded::of(&r.value));
         let place = "1970-01-01T00:00:00.000Z  3/17      x";
         assert!(said.starts_with(place), "{said}");
-        assert!(said.ends_with("timeout: no  answer | url=http://x/ maxdepth=0  job=j"), "{said}");
+        assert!(said.ends_with("timeout: no  answer | url=http://x/ force=false maxdepth=0  job=j"), "{said}");
     }
 
     #[test]
