@@ -110,7 +110,7 @@ pub fn open_index(config: &Config) -> Result<Arc<dyn Search>> {
 }
 
 /// The index alone, for writing: the cluster if there is one, else the embedded one.
-fn open_sink(config: &Config) -> Result<Arc<dyn Sink>> {
+pub fn open_sink(config: &Config) -> Result<Arc<dyn Sink>> {
     Ok(match config.opensearch.is_set() {
         true => Arc::new(open_search_cluster(config)?),
         false => Arc::new(SqliteIndex::open(&config.index_file())?),
@@ -236,7 +236,8 @@ impl Pipeline {
             Arc::clone(&self.transport),
             Arc::clone(&self.store),
             Arc::clone(&self.blobs),
-            self.config.blob.keep,
+            Arc::clone(&self.index),
+            Kept { blobs: self.config.blob.keep, tombstones: self.config.index.keep_tombstones },
         ));
         let watching = tokio::spawn(monitor::watch(Arc::clone(&self.transport), watched, self.config.lag_interval()));
         let mut first_error = None;
@@ -269,7 +270,19 @@ pub fn extract_stage(config: &Config, blobs: Arc<dyn Blobs>) -> Result<Extract> 
     })
 }
 
-async fn sweep(transport: Arc<dyn Transport>, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>, keep: Duration) {
+/// How long what is swept is kept.
+struct Kept {
+    blobs: Duration,
+    tombstones: Duration,
+}
+
+async fn sweep(
+    transport: Arc<dyn Transport>,
+    store: Arc<dyn Store>,
+    blobs: Arc<dyn Blobs>,
+    index: Arc<dyn Sink>,
+    keep: Kept,
+) {
     loop {
         tokio::time::sleep(SWEEP).await;
         match transport.sweep().await {
@@ -280,8 +293,12 @@ async fn sweep(transport: Arc<dyn Transport>, store: Arc<dyn Store>, blobs: Arc<
         if let Err(e) = store.sweep(now_ms()).await {
             tracing::warn!(error = %e, "old store entries could not be swept");
         }
-        if let Err(e) = blobs.sweep(keep).await {
+        if let Err(e) = blobs.sweep(keep.blobs).await {
             tracing::warn!(error = %e, "old blobs could not be swept");
+        }
+        let age = i64::try_from(keep.tombstones.as_millis()).unwrap_or(i64::MAX);
+        if let Err(e) = index.sweep(now_ms().saturating_sub(age)).await {
+            tracing::warn!(error = %e, "old tombstones could not be swept");
         }
     }
 }

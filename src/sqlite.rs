@@ -47,6 +47,8 @@ pub struct Kind {
     pub version: i64,
     /// The statements that make the tables of a new file.
     pub tables: &'static str,
+    /// The statements that bring the tables of version 1 to 2, those of 2 to 3, and so on.
+    pub upgrades: &'static [&'static str],
     /// How durable a commit is.
     pub synchronous: Synchronous,
     /// Page cache of the writing connection, KiB.
@@ -91,8 +93,24 @@ impl Kind {
                 tx.pragma_update(None, "user_version", self.version).map_err(fail)?;
             }
             tx.commit().map_err(fail)?;
+        } else {
+            self.upgrade(&mut c).map_err(fail)?;
         }
         Ok(c)
+    }
+
+    /// Brings a file of an earlier version up to date.
+    fn upgrade(&self, c: &mut Connection) -> rusqlite::Result<()> {
+        let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |r| r.get::<_, i64>(0));
+        if version(c)? >= self.version {
+            return Ok(());
+        }
+        transaction(c, |tx| {
+            // Another process may have been quicker.
+            let from = usize::try_from(version(tx)? - 1).unwrap_or(0);
+            self.upgrades.iter().skip(from).try_for_each(|sql| tx.execute_batch(sql))?;
+            tx.pragma_update(None, "user_version", self.version)
+        })
     }
 
     /// Whether the file is still empty; an error if it is not ours or too new.
@@ -232,7 +250,8 @@ mod tests {
     const KIND: Kind = Kind {
         application: *b"Test",
         version: 2,
-        tables: "CREATE TABLE t(n INTEGER PRIMARY KEY) STRICT;",
+        tables: "CREATE TABLE t(n INTEGER PRIMARY KEY, m INTEGER) STRICT;",
+        upgrades: &["ALTER TABLE t ADD COLUMN m INTEGER"],
         synchronous: Synchronous::Full,
         cache: 1024,
     };
@@ -241,9 +260,22 @@ mod tests {
     fn makes_the_tables_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/folder/x.db");
-        KIND.open(&path).unwrap().execute("INSERT INTO t VALUES (7)", []).unwrap();
+        KIND.open(&path).unwrap().execute("INSERT INTO t(n) VALUES (7)", []).unwrap();
         let n: i64 = KIND.open(&path).unwrap().query_row("SELECT n FROM t", [], |r| r.get(0)).unwrap();
         assert_eq!(n, 7);
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_brought_up_to_date_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let first = Kind { version: 1, tables: "CREATE TABLE t(n INTEGER PRIMARY KEY) STRICT;", upgrades: &[], ..KIND };
+        first.open(&path).unwrap().execute("INSERT INTO t VALUES (7)", []).unwrap();
+        for _ in 0..2 {
+            let c = KIND.open(&path).unwrap();
+            let row = c.query_row("SELECT n, m FROM t", [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+            assert_eq!(row, (7, None::<i64>));
+        }
     }
 
     #[test]
@@ -269,12 +301,12 @@ mod tests {
         let path = dir.path().join("x.db");
         let writer = KIND.open(&path).unwrap();
         let readers = Readers::new(&path);
-        assert!(readers.query(|tx| tx.execute("INSERT INTO t VALUES (1)", [])).await.is_err());
+        assert!(readers.query(|tx| tx.execute("INSERT INTO t(n) VALUES (1)", [])).await.is_err());
         let counts = readers
             .query(move |tx| {
                 let count = || tx.query_row("SELECT count(*) FROM t", [], |r| r.get::<_, i64>(0));
                 let before = count()?;
-                writer.execute("INSERT INTO t VALUES (1)", [])?;
+                writer.execute("INSERT INTO t(n) VALUES (1)", [])?;
                 Ok((before, count()?))
             })
             .await;
@@ -286,8 +318,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut c = KIND.open(&dir.path().join("x.db")).unwrap();
         let failed = transaction(&mut c, |tx| {
-            tx.execute("INSERT INTO t VALUES (1)", [])?;
-            tx.execute("INSERT INTO t VALUES (1)", [])
+            tx.execute("INSERT INTO t(n) VALUES (1)", [])?;
+            tx.execute("INSERT INTO t(n) VALUES (1)", [])
         });
         assert!(failed.is_err());
         let n: i64 = c.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();

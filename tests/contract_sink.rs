@@ -17,7 +17,7 @@ use tidemill::record::Enriched;
 use tidemill::sink::jsonl::{JsonLines, Mode};
 use tidemill::sink::opensearch::OpenSearchIndex;
 use tidemill::sink::sqlite::SqliteIndex;
-use tidemill::sink::{Query, Search, SearchError, Sink, SinkError, Written};
+use tidemill::sink::{Query, Search, SearchError, Selection, Sink, SinkError, Written};
 
 /// A kind of sink in a folder: how it is opened (again), and what it holds by id: version and text.
 struct Kind {
@@ -44,10 +44,12 @@ const JSONL: Kind = Kind {
     held: |dir| {
         let mut held = BTreeMap::new();
         for d in lines(&dir.join("documents.jsonl")) {
-            let before = held.insert(d.id, (d.fetched_at, d.text));
-            assert!(before.is_none_or(|(version, _)| version < d.fetched_at), "a version was written twice");
+            let before = held.insert(d.id, (d.fetched_at, d.text, d.gone));
+            assert!(before.is_none_or(|(version, ..)| version < d.fetched_at), "a version was written twice");
         }
-        held
+        // The last line of an id counts, and may say that it is gone.
+        let held = held.into_iter().filter(|(_, (.., gone))| !gone);
+        held.map(|(id, (version, text, _))| (id, (version, text))).collect()
     },
     replaces: false,
 };
@@ -57,7 +59,7 @@ const OPENSEARCH: Kind = Kind {
     held: |dir| {
         let alias = format!("{}/{}documents", OpenSearch::shared(), prefix(dir));
         services::http("POST", &format!("{alias}/_refresh"), "application/json", "");
-        let wanted = r#"{"size": 1000, "_source": ["fetched_at", "text"]}"#;
+        let wanted = r#"{"size": 1000, "_source": ["fetched_at", "text"], "query": {"bool": {"must_not": {"term": {"gone": true}}}}}"#;
         let (_, found) = services::http("POST", &format!("{alias}/_search"), "application/json", wanted);
         let one = |hit: &serde_json::Value| {
             let source = &hit["_source"];
@@ -123,6 +125,47 @@ async fn an_older_version_never_overwrites_a_newer_one() {
         }
         sink.flush().await.unwrap();
         assert_eq!((kind.held)(dir.path()), [("a".into(), (30, "third".into()))].into());
+    }
+}
+
+fn tombstone(id: &str, version: i64) -> Arc<Enriched> {
+    let url = format!("https://www.example.org/{id}");
+    Arc::new(Enriched::tombstone(id.into(), url, "www.example.org".into(), version))
+}
+
+#[tokio::test]
+async fn a_tombstone_takes_the_documents_place_and_keeps_older_versions_out() {
+    for kind in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = (kind.open)(dir.path());
+        let name = sink.name();
+        let held = || (kind.held)(dir.path()).into_iter().map(|(id, (version, _))| (id, version)).collect::<Vec<_>>();
+        for (d, expect, left) in [
+            (document("a", 10, "first"), Written::Created, vec![("a", 10)]),
+            (tombstone("a", 5), Written::Stale, vec![("a", 10)]),
+            (tombstone("a", 20), Written::Updated, vec![]),
+            (document("a", 15, "late"), Written::Stale, vec![]),
+            (tombstone("a", 12), Written::Stale, vec![]),
+            (document("a", 30, "back"), Written::Updated, vec![("a", 30)]),
+            (document("a", 20, "late"), Written::Stale, vec![("a", 30)]),
+            // A page that was never there: an older version of it may be on its way.
+            (tombstone("b", 50), Written::Created, vec![("a", 30)]),
+            (document("b", 49, "late"), Written::Stale, vec![("a", 30)]),
+        ] {
+            let what = format!("{name}: {} {} {}", d.id, d.fetched_at, d.gone);
+            assert_eq!(sink.put(d).await, Ok(expect), "{what}");
+            sink.flush().await.unwrap();
+            let left: Vec<_> = left.into_iter().map(|(id, version)| (id.to_owned(), version)).collect();
+            assert_eq!(held(), left, "{what}");
+        }
+        // In one batch, whatever its order.
+        let many = (0..40).map(|i| if i % 2 == 0 { tombstone("c", i) } else { document("c", i, "text") });
+        join_all(many.map(|d| sink.put(d))).await;
+        assert_eq!(held(), [("a".to_owned(), 30), ("c".to_owned(), 39)], "{name}");
+        sink.flush().await.unwrap();
+        let swept = sink.sweep(51).await.unwrap();
+        assert_eq!(swept, u64::from(name != "jsonl"), "{name}: the tombstone of b");
+        assert_eq!((sink.sweep(51).await, held().len()), (Ok(0), 2), "{name}");
     }
 }
 
@@ -384,6 +427,28 @@ async fn what_a_document_no_longer_says_is_not_found() {
                 assert_eq!(ids(&*index, &Query::new(word)).await.len(), expect, "{} {word}", index.name());
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_gone_is_neither_found_nor_selected() {
+    for open in INDICES {
+        let dir = tempfile::tempdir().unwrap();
+        let index = library(open(dir.path())).await;
+        let select = async |which: Selection| {
+            let (total, found) = index.select(&which, 1).await.unwrap();
+            (total, found.into_iter().map(|d| d.id).collect::<Vec<_>>())
+        };
+        let site = || Selection::Host("Example.org".into());
+        assert_eq!(select(site()).await, (2, vec!["cafe".to_owned()]), "{}", index.name());
+        let url = Selection::Url("https://www.example.org/tide".into());
+        assert_eq!(select(url.clone()).await, (1, vec!["tide".to_owned()]));
+        index.put(tombstone("tide", 100)).await.unwrap();
+        index.flush().await.unwrap();
+        assert_eq!(select(site()).await, (1, vec!["cafe".to_owned()]), "{}", index.name());
+        assert_eq!(select(url).await, (0, vec![]));
+        assert_eq!(ids(&*index, &Query::new("tide")).await, ["mill"]);
+        assert_eq!(ids(&*index, &Query::new("site:example.org")).await, ["cafe"]);
     }
 }
 

@@ -10,6 +10,7 @@ mod whole;
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -18,6 +19,9 @@ use services::{OpenSearch, http, unique};
 use tidemill::config;
 use tidemill::record::Enriched;
 use tidemill::sink::opensearch::OpenSearchIndex;
+use tidemill::sink::opensearch::client::Client;
+use tidemill::sink::opensearch::reindex::{self, Step};
+use tidemill::sink::opensearch::schema::Schema;
 use tidemill::sink::{Query, Search, Sink, SinkError, Written};
 
 /// Longest that anything here may take.
@@ -349,7 +353,8 @@ fn the_demo_web_is_indexed_there_and_found() {
     let said = json_of(&demo);
     assert_eq!(said["unexpected"], 0, "{}", said["urls"]);
     let indexed = said["urls"].as_array().unwrap().iter().filter(|u| u["fate"] == "indexed").count();
-    assert_eq!(own.held().len(), indexed);
+    // And the tombstone of the page that answers 410.
+    assert_eq!(own.held().len(), indexed + 1);
     assert!(!dir.path().join("index.db").exists());
     let search = |words: &str| json_of(&tidemill(&own, dir.path(), &["search", "--json", words]));
     let (with, without) = (search("maré"), search("mare"));
@@ -393,4 +398,74 @@ fn the_index_is_planned_and_applied_and_what_loses_data_is_refused() {
         .output()
         .unwrap();
     assert!(none.status.code() == Some(2) && String::from_utf8_lossy(&none.stderr).contains("--opensearch"));
+}
+
+/// Documents are written, and taken out, while all of them move to a new index, twice; the first try is cut short.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_made_anew_while_documents_are_written() {
+    let own = Own::on(OpenSearch::shared());
+    let sink = Arc::new(own.open(|_| {}));
+    let first = (0..3_000).map(|i| document(&format!("d{i}"), 1, "ação um"));
+    assert_eq!(put_all(&sink, first).await, Default::default());
+    sink.put(Arc::new(Enriched::tombstone(
+        "d7".into(),
+        "https://www.example.org/d7".into(),
+        "www.example.org".into(),
+        9,
+    )))
+    .await
+    .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    // The last version of each that the index has confirmed.
+    let writing = tokio::spawn({
+        let (sink, stop) = (Arc::clone(&sink), Arc::clone(&stop));
+        async move {
+            let mut last = BTreeMap::new();
+            for version in 2.. {
+                let some =
+                    (0..200).map(|i| document(&format!("d{}", (i * 37 + version * 11) % 3_200), version, "ação dois"));
+                let some: Vec<_> = some.filter(|d| d.id != "d7").collect();
+                last.extend(some.iter().map(|d| (d.id.clone(), version)));
+                assert_eq!(put_all(&sink, some).await.0, BTreeMap::new());
+                if stop.load(Ordering::Acquire) {
+                    break;
+                }
+            }
+            last
+        }
+    });
+    let schema = Schema::new(&own.prefix, 2).unwrap();
+    let config = config::OpenSearch { url: own.url.clone(), ..config::OpenSearch::default() };
+    let client = Client::new(&config).unwrap();
+    let way = reindex::way(&client, &schema).await.unwrap();
+    assert!((&*way.from, way.begun) == (&*schema.index, false) && way.to.ends_with("-000002"), "{way:?}");
+    {
+        // Cut short while it copies.
+        let far = AtomicBool::new(false);
+        let begun =
+            |step| far.store(far.load(Ordering::Acquire) | matches!(step, Step::Copying { .. }), Ordering::Release);
+        tokio::select! {
+            done = reindex::run(&client, &schema, &way, begun) => drop(done.unwrap()),
+            () = async { while !far.load(Ordering::Acquire) { tokio::time::sleep(Duration::from_millis(2)).await } } => {}
+        }
+    }
+    let again = reindex::way(&client, &schema).await.unwrap();
+    assert!(again.begun || again.from.ends_with("-000002"), "{again:?}");
+    reindex::run(&client, &schema, &again, |_| {}).await.unwrap();
+    stop.store(true, Ordering::Release);
+    let last = writing.await.unwrap();
+    let behind = own.ask("GET", &own.alias(), &Json::Null);
+    let (name, index) = behind.as_object().unwrap().iter().next().unwrap();
+    assert_eq!((behind.as_object().unwrap().len(), name), (1, &again.to));
+    assert_eq!(index["settings"]["index"]["number_of_shards"], "2");
+    let held = own.held();
+    for (id, version) in &last {
+        assert_eq!(held.get(id), Some(version), "{id}");
+    }
+    assert_eq!(held.len(), 3_000 + last.keys().filter(|id| id[1..].parse::<usize>().unwrap() >= 3_000).count());
+    assert_eq!((held["d7"], held["d2999"].max(1) > 0), (9, true), "the tombstone came along");
+    assert_eq!(sink.put(Arc::new(document("d7", 8, "late"))).await, Ok(Written::Stale));
+    // Found by another form of a word, which the copy had to make again.
+    let found = sink.search(&Query { limit: 1, ..Query::new("ações") }).await.unwrap();
+    assert!(found.total >= 2_999, "{}", found.total);
 }

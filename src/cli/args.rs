@@ -664,7 +664,10 @@ pub enum Topics {
 const INDEX: &str = "\
 Examples:
   tidemill index plan --opensearch http://localhost:9200     what is missing or differs; 1 if something of it is refused
-  tidemill index apply --yes                                 create and extend without asking; does nothing the second time";
+  tidemill index apply --yes                                 create and extend without asking; does nothing the second time
+  tidemill index reindex                                     into a new index, while work goes on; then the alias moves
+  tidemill index delete https://example.org/page             take a page out, and keep older versions of it out
+  tidemill index delete --host example.org --dry-run         how many documents a host has, and some of them";
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Index {
@@ -682,6 +685,38 @@ pub enum Index {
         #[arg(long, requires = "yes")]
         json: bool,
     },
+    /// Copy an OpenSearch index into a new one, as the template says today, and move the alias to it; work goes on meanwhile
+    Reindex {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// Delete the old index at the end
+        #[arg(long)]
+        delete_old: bool,
+        #[arg(long, requires = "yes")]
+        json: bool,
+    },
+    /// Take pages out of the index, and keep what is older than now of them out
+    Delete(IndexDelete),
+}
+
+/// What is taken out of the index.
+#[derive(Debug, Clone, Args)]
+pub struct IndexDelete {
+    /// Pages, by the URL that was asked for or that answered
+    #[arg(value_name = "URL", required_unless_present = "host")]
+    pub urls: Vec<String>,
+    /// All pages of a host and of those below it (repeatable)
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Clone, Subcommand)]

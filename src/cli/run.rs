@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use super::args::Run as Args;
@@ -301,12 +301,15 @@ struct Watch {
 impl Watch {
     fn new(total: u64, quiet: bool) -> Watch {
         let terminal = std::io::stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed} ETA {eta}") {
-            bar.set_style(style);
+        Watch {
+            bar: format::bar(total),
+            terminal,
+            quiet,
+            total,
+            started: Instant::now(),
+            before: None,
+            said: Instant::now(),
         }
-        Watch { bar, terminal, quiet, total, started: Instant::now(), before: None, said: Instant::now() }
     }
 
     fn event(&self, e: &StatusEvent) {

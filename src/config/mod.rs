@@ -50,6 +50,7 @@ pub struct Config {
     pub extract: Extract,
     pub blob: Blob,
     pub store: Store,
+    pub index: Index,
     pub s3: S3,
     pub registry: Registry,
 }
@@ -172,6 +173,16 @@ pub struct Extract {
     pub max_bytes: ByteSize,
 }
 
+/// The index, whichever it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Index {
+    /// How long the tombstone of a page that is gone keeps older versions out; longer than anything of it may still be on
+    /// its way: retries, retained topics, replays of dead letters.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub keep_tombstones: Duration,
+}
+
 /// The schema registry that gives the topics' values their ids (Confluent wire format).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -229,6 +240,7 @@ impl Default for Config {
             extract: Extract::default(),
             blob: Blob::default(),
             store: Store::default(),
+            index: Index::default(),
             s3: S3::default(),
             registry: Registry::default(),
         }
@@ -291,6 +303,12 @@ impl Default for HttpCache {
 impl Default for Extract {
     fn default() -> Self {
         Extract { threads: 0, deadline: secs(20), max_bytes: ByteSize::mib(10) }
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Index { keep_tombstones: secs(40 * 86_400) }
     }
 }
 

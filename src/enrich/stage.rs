@@ -53,6 +53,13 @@ impl Stage for Enrich {
     }
 
     async fn handle(&self, d: Document, ctx: &Ctx) -> Outcome {
+        let host =
+            url::Url::parse(&d.final_url).ok().map(|u| crate::record::url_task::host_key(&u)).unwrap_or_default();
+        if d.gone {
+            let tombstone =
+                Enriched { url: d.url, attrs: d.attrs, ..Enriched::tombstone(d.id, d.final_url, host, d.fetched_at) };
+            return Outcome::Emit(vec![Record::Enriched(Box::new(tombstone))]);
+        }
         let me = Holder { id: d.id.clone(), url: d.final_url.clone(), task: ctx.meta.task.clone() };
         match self.holder(&d.body_hash, &me).await {
             Ok(Some(other)) if other.id != me.id && other.task != me.task => {
@@ -63,12 +70,11 @@ impl Stage for Enrich {
         }
         let language = super::language(&d.text, d.declared_language.as_deref());
         let counts = super::counts(&d.text);
-        let host = url::Url::parse(&d.final_url).ok().map(|u| crate::record::url_task::host_key(&u));
         Outcome::Emit(vec![Record::Enriched(Box::new(Enriched {
             id: d.id,
             url: d.url,
             final_url: d.final_url,
-            host: host.unwrap_or_default(),
+            host,
             canonical: d.canonical,
             fetched_at: d.fetched_at,
             title: d.title,
@@ -87,6 +93,7 @@ impl Stage for Enrich {
             text_confidence: d.text_confidence,
             links: d.links,
             attrs: d.attrs,
+            gone: false,
         }))])
     }
 }

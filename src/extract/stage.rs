@@ -54,6 +54,9 @@ impl Stage for Extract {
     }
 
     async fn handle(&self, mut page: Page, _ctx: &Ctx) -> Outcome {
+        if page.is_gone() {
+            return Outcome::Emit(vec![Record::Document(Box::new(gone(page)))]);
+        }
         let content_type = page.headers.iter().find(|h| h.name == "content-type").map(|h| h.value.clone());
         let judge = |body: &[u8]| match sniff::sniff(content_type.as_deref(), body) {
             _ if body.is_empty() => Err(Outcome::dropped(DropReason::Empty, "the body is empty")),
@@ -112,6 +115,19 @@ impl Extract {
     }
 }
 
+/// Of a page that is no more.
+fn gone(page: Page) -> Document {
+    Document {
+        id: page.id,
+        url: page.url,
+        final_url: page.final_url,
+        fetched_at: page.fetched_at,
+        attrs: page.attrs,
+        gone: true,
+        ..Document::default()
+    }
+}
+
 fn document(page: Page, found: Extracted, body_hash: String) -> Document {
     let Extracted { text, markdown, kind, confidence, metadata } = found;
     let link = |l: html::Link| Link { url: l.url, text: l.text, nofollow: l.nofollow };
@@ -134,5 +150,6 @@ fn document(page: Page, found: Extracted, body_hash: String) -> Document {
         text_confidence: f64::from(confidence),
         links: metadata.links.into_iter().map(link).collect(),
         attrs: page.attrs,
+        gone: false,
     }
 }

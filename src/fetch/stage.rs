@@ -307,7 +307,7 @@ impl Fetch {
         match a.status {
             301 | 302 | 303 | 307 | 308 if a.location.is_some() => self.redirected(task, &url, a),
             429 | 503 if a.status == 429 || a.retry_after.is_some() => Err(self.slow_down(host, &a)),
-            410 => Err(Outcome::dropped(DropReason::Gone, "answered 410")),
+            410 => Ok(gone(task, &url, a)),
             400..=499 => Err(Outcome::fail(FailureClass::Http4xx, format!("answered {}", a.status))),
             500..=599 => {
                 self.politeness.penalise(host, unix(), None);
@@ -427,6 +427,12 @@ fn parked(until: u64, message: String) -> Outcome {
 /// The slot it was parked for.
 fn slot(ctx: &Ctx) -> Option<u64> {
     ctx.slot().and_then(|s| u64::try_from(s).ok())
+}
+
+/// A page without a body goes down the pipeline, and takes out of the index what that has of it.
+fn gone(task: UrlTask, url: &Url, a: Answer) -> Outcome {
+    let a = Answer { headers: vec![], content_type: String::new(), ..a };
+    emit(task, url, a, Body { inline: Some(vec![]), blob: None, length: 0 })
 }
 
 /// Unix ms, as politeness counts.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::engine::{Ctx, Outcome, Stage};
 use crate::record::codec::{self, CodecError};
-use crate::record::{Enriched, FailureClass};
+use crate::record::{DropReason, Enriched, FailureClass};
 use crate::sink::{Sink, SinkError};
 use crate::topology::StageName;
 
@@ -33,7 +33,9 @@ impl Stage for Index {
     }
 
     async fn handle(&self, document: Enriched, _ctx: &Ctx) -> Outcome {
+        let gone = document.gone;
         match self.sink.put(Arc::new(document)).await {
+            Ok(_) if gone => Outcome::dropped(DropReason::Gone, "the page is no more; the index holds its tombstone"),
             // A stale document is done: the index holds a newer version of it.
             Ok(_) => Outcome::Done,
             Err(SinkError::Rejected(why)) => Outcome::fail(FailureClass::Rejected, why),

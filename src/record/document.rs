@@ -59,6 +59,9 @@ pub struct Document {
     pub links: Vec<Link>,
     /// From the URL task.
     pub attrs: BTreeMap<String, String>,
+    /// The page is no more (it answered 410): there is no text, and what an index has of it goes.
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// A document as it is indexed: the document's fields and what enrich found.
@@ -111,6 +114,16 @@ pub struct Enriched {
     pub links: Vec<Link>,
     /// From the URL task.
     pub attrs: BTreeMap<String, String>,
+    /// The page is no more, or was taken down: a tombstone, which a sink keeps in the document's place.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+impl Enriched {
+    /// That the document of this id is no more, as of `at` (Unix ms).
+    pub fn tombstone(id: String, url: String, host: String, at: i64) -> Enriched {
+        Enriched { id, final_url: url.clone(), url, host, fetched_at: at, gone: true, ..Enriched::default() }
+    }
 }
 
 schema!(Document, "document");

@@ -61,4 +61,11 @@ pub struct Page {
     pub attrs: BTreeMap<String, String>,
 }
 
+impl Page {
+    /// The server said that it is no more (410, RFC 9110 section 15.5.11).
+    pub fn is_gone(&self) -> bool {
+        self.status == 410
+    }
+}
+
 schema!(Page, "page");

@@ -67,6 +67,11 @@ impl Sink for Fanout {
         "fanout"
     }
 
+    async fn sweep(&self, before: i64) -> Result<u64, SinkError> {
+        let swept = worst(join_all(self.sinks.iter().map(|sink| sink.sweep(before))).await)?;
+        Ok(swept.unwrap_or_default())
+    }
+
     async fn put(&self, document: Arc<Enriched>) -> Result<Written, SinkError> {
         let puts = self.sinks.iter().map(|s| {
             let document = Arc::clone(&document);

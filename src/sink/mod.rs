@@ -5,6 +5,8 @@
 //! - A document's id is its own (the fingerprint of its final URL), so putting it again makes no second document.
 //! - Its version is `fetched_at`. An older version never overwrites a newer one ([`Written::Stale`]); an equal version
 //!   overwrites, so that a repeat after a crash is harmless.
+//! - A document that is [`gone`](Enriched::gone) is a tombstone: it takes the place of the document under the same rule, is
+//!   never found, and stays until [`Sink::sweep`], so that an older version that comes late brings nothing back.
 //! - `put` returns only when the document has survived a loss of power, and each document has its own outcome, however
 //!   many are written together.
 
@@ -59,6 +61,11 @@ pub trait Sink: Send + Sync {
 
     /// Writes one document; returns when it is durable.
     async fn put(&self, document: Arc<Enriched>) -> Result<Written, SinkError>;
+
+    /// Forgets tombstones older than this (Unix ms); returns how many. Nothing to do for a sink that forgets nothing.
+    async fn sweep(&self, _before: i64) -> Result<u64, SinkError> {
+        Ok(0)
+    }
 
     /// Returns when everything put so far can be found. Nothing to do where `put` already sees to it.
     async fn flush(&self) -> Result<(), SinkError> {
@@ -146,11 +153,34 @@ pub enum SearchError {
     Unavailable(String),
 }
 
+/// Documents by where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// This URL, in its normal form: asked for, or answered.
+    Url(String),
+    /// A host and those below it.
+    Host(String),
+}
+
+/// A document that was selected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Selected {
+    /// Document id.
+    pub id: String,
+    /// The URL that answered.
+    pub url: String,
+    /// Its host.
+    pub host: String,
+}
+
 /// Something that finds documents.
 #[async_trait]
 pub trait Search: Send + Sync {
     /// Finds documents.
     async fn search(&self, query: &Query) -> Result<Hits, SearchError>;
+
+    /// How many documents a selection has, and some of them, `limit` at most.
+    async fn select(&self, which: &Selection, limit: usize) -> Result<(u64, Vec<Selected>), SearchError>;
 }
 
 impl Weigh for Arc<Enriched> {

@@ -29,6 +29,7 @@ CREATE TABLE entries(
   n INTEGER PRIMARY KEY, namespace TEXT NOT NULL, key TEXT NOT NULL, expires INTEGER NOT NULL, value BLOB NOT NULL,
   UNIQUE (namespace, key)) STRICT;
 CREATE INDEX entries_expires ON entries(expires);",
+    upgrades: &[],
     synchronous: Synchronous::Normal,
     cache: 8 * 1024,
 };

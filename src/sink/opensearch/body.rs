@@ -60,6 +60,9 @@ struct Source<'a> {
     chars: i64,
     text: &'a str,
     attrs: &'a std::collections::BTreeMap<String, String>,
+    /// Only said of those that are: a tombstone, which no search finds.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stemmed: Option<Stemmed<'a>>,
 }
@@ -103,6 +106,7 @@ pub fn encode(d: &Enriched) -> Result<Entry, String> {
         chars: d.chars,
         text: &d.text,
         attrs: &d.attrs,
+        gone: d.gone,
         stemmed: d.language.as_deref().and_then(schema::stems).map(|language| Stemmed {
             language,
             parts: [d.title.as_deref().unwrap_or_default(), d.description.as_deref().unwrap_or_default(), &d.text],

@@ -84,7 +84,7 @@ pub async fn look(client: &Client, schema: &Schema) -> Result<Found, IndexError>
 }
 
 /// None if it is not there.
-async fn get(client: &Client, path: &str) -> Result<Option<Json>, IndexError> {
+pub(super) async fn get(client: &Client, path: &str) -> Result<Option<Json>, IndexError> {
     let answer = client.json(Method::Get, path, None).await?;
     match answer.status {
         404 => Ok(None),
@@ -92,7 +92,7 @@ async fn get(client: &Client, path: &str) -> Result<Option<Json>, IndexError> {
     }
 }
 
-fn accepted(answer: &Answer, what: &str) -> Result<(), IndexError> {
+pub(super) fn accepted(answer: &Answer, what: &str) -> Result<(), IndexError> {
     if answer.is_success() { Ok(()) } else { Err(IndexError::Refused(answer.said(what))) }
 }
 
@@ -126,7 +126,7 @@ pub fn plan(schema: &Schema, found: &Found) -> Plan {
         if index["aliases"][alias].is_null() {
             plan.actions.push(Action::AddAlias { index: name.clone(), alias: alias.clone() });
         }
-        fields(schema, name, index, &mut plan);
+        fields(name, index, &mut plan);
     }
     let writes = |index: &&Json| index["aliases"][alias]["is_write_index"].as_bool();
     let told: Vec<_> = found.indices.values().map(|index| writes(&index)).collect();
@@ -141,7 +141,7 @@ pub fn plan(schema: &Schema, found: &Found) -> Plan {
 }
 
 /// Fields that an index lacks or has otherwise.
-fn fields(schema: &Schema, name: &str, index: &Json, plan: &mut Plan) {
+fn fields(name: &str, index: &Json, plan: &mut Plan) {
     let (there, wanted) = (&index["mappings"], schema::mappings());
     let analysis = &index["settings"]["index"]["analysis"];
     let (mut new, mut wrong) = (Map::new(), vec![]);
@@ -169,14 +169,10 @@ fn fields(schema: &Schema, name: &str, index: &Json, plan: &mut Plan) {
         plan.actions.push(Action::AddFields { index: name.to_owned(), fields: new });
     }
     if !wrong.is_empty() {
-        let alias = &schema.alias;
         plan.refused.push(Refusal {
             name: name.to_owned(),
             why: format!("fields that are there cannot be changed: {}", wrong.join(", ")),
-            instead: format!(
-                "PUT /{alias}-NUMBER (the template makes it right), _reindex into it, and move the alias {alias}; \
-                 docs/opensearch.md has the requests"
-            ),
+            instead: "`tidemill index reindex`, which copies it into a new one and moves the alias".into(),
         });
     }
 }

@@ -14,20 +14,24 @@
 //! | `client` | requests to one of the nodes |
 //! | `schema` | template, index and alias as they should be |
 //! | `index` | against those that are there: look, plan (pure), apply |
+//! | `reindex` | a new index in the place of the old one, while work goes on |
 //! | `body` | a document as two lines of a request |
 //! | `pace` | how large requests are (pure) |
 //! | `reply` | what an answer says of each document (pure) |
 //! | `bulk` | gather, send, send again |
 //! | `search` | a query as OpenSearch reads it |
+//! | `select` | documents by where they come from; old tombstones |
 
 mod body;
 mod bulk;
 pub mod client;
 pub mod index;
 mod pace;
+pub mod reindex;
 mod reply;
 pub mod schema;
 mod search;
+mod select;
 
 use std::sync::Arc;
 
@@ -38,7 +42,7 @@ use self::body::Entry;
 use self::bulk::{Answer, Bulk};
 use self::client::{Client, Method};
 use self::schema::Schema;
-use super::{Hits, Query, Search, SearchError, Sink, SinkError, Written, check};
+use super::{Hits, Query, Search, SearchError, Selected, Selection, Sink, SinkError, Written, check};
 use crate::batch::{self, Batcher, Limits};
 use crate::config;
 use crate::record::Enriched;
@@ -92,6 +96,11 @@ impl Sink for OpenSearchIndex {
         self.writer.call(entry).await.unwrap_or_else(|_| Err(closed()))
     }
 
+    /// Nothing is asked to be written twice: a tombstone that is written anew meanwhile has another version, and stays.
+    async fn sweep(&self, before: i64) -> Result<u64, SinkError> {
+        select::sweep(&self.client, &self.schema.alias, before).await
+    }
+
     async fn flush(&self) -> Result<(), SinkError> {
         let path = format!("/{}/_refresh", self.schema.alias);
         let answer = self.client.json(Method::Post, &path, None).await;
@@ -107,5 +116,9 @@ impl Sink for OpenSearchIndex {
 impl Search for OpenSearchIndex {
     async fn search(&self, query: &Query) -> Result<Hits, SearchError> {
         search::run(&self.client, &self.schema.alias, query).await
+    }
+
+    async fn select(&self, which: &Selection, limit: usize) -> Result<(u64, Vec<Selected>), SearchError> {
+        select::run(&self.client, &self.schema.alias, which, limit).await
     }
 }

@@ -125,6 +125,11 @@ fn elided(code: &str) -> Json {
     json!({"type": "elision", "articles": articles, "articles_case": "true"})
 }
 
+/// A query for tombstones.
+pub fn gone() -> Json {
+    json!({"term": {"gone": true}})
+}
+
 /// Fields. What is not named is kept and not indexed.
 pub fn mappings() -> Json {
     let keyword = json!({"type": "keyword", "ignore_above": KEYWORD});
@@ -158,6 +163,7 @@ pub fn mappings() -> Json {
             "chars": {"type": "long"},
             "text": words,
             "attrs": {"type": "flat_object"},
+            "gone": {"type": "boolean"},
             "stemmed": {"properties": stemmed},
         },
     })

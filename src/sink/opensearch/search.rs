@@ -148,7 +148,7 @@ fn request(parsed: &Parsed, query: &Query) -> Option<Json> {
     Some(json!({
         "query": {"bool": {
             "must": parsed.all.iter().map(group).collect::<Vec<_>>(),
-            "must_not": parsed.none.iter().map(|t| as_written(t, &FIELDS)).collect::<Vec<_>>(),
+            "must_not": parsed.none.iter().map(|t| as_written(t, &FIELDS)).chain([schema::gone()]).collect::<Vec<_>>(),
             "filter": filters,
         }},
         "from": from,

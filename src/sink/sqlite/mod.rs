@@ -9,31 +9,34 @@
 //! |---|---|
 //! | `documents` | the documents, one a row; `text` last, so that the other columns are read without it |
 //! | `search` | FTS5 over `title`, `description` and `text` of `documents`: words folded to lower case and without accents |
+//! | `tombstones` | documents that are gone: nothing older than these brings one back |
 //!
 //! Links are not kept. A document that is fetched again with the same words leaves `search` alone. In a shell, rows may
 //! be deleted (`DELETE FROM documents WHERE host = '…'`; a trigger keeps `search` in step); after an `UPDATE` there,
 //! `INSERT INTO search(search) VALUES ('rebuild')` is needed.
 
 mod search;
+mod select;
 mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Hits, Query, Search, SearchError, Sink, SinkError, Written, check};
+use super::{Hits, Query, Search, SearchError, Selected, Selection, Sink, SinkError, Written, check};
 use crate::batch::{self, Batcher, Limits};
 use crate::record::Enriched;
-use crate::sqlite::{Kind, Readers, SqliteError, Synchronous};
+use crate::sqlite::{self, Kind, Readers, SqliteError, Synchronous};
 
 /// A batch: one transaction.
 const LIMITS: Limits = Limits { items: 256, bytes: 8 << 20 };
 
 const KIND: Kind = Kind {
     application: *b"TidI",
-    version: 1,
-    tables: include_str!("tables.sql"),
+    version: 2,
+    tables: concat!(include_str!("tables.sql"), include_str!("tombstones.sql")),
+    upgrades: &[include_str!("tombstones.sql")],
     synchronous: Synchronous::Full,
     cache: 16 * 1024,
 };
@@ -42,6 +45,7 @@ const KIND: Kind = Kind {
 pub struct SqliteIndex {
     writer: Batcher<Arc<Enriched>, Result<Written, SinkError>>,
     readers: Readers,
+    path: PathBuf,
 }
 
 impl SqliteIndex {
@@ -53,7 +57,7 @@ impl SqliteIndex {
             write::all(&mut connection, &file, documents)
         })
         .map_err(|e| SqliteError::Fatal(format!("cannot start the index's writer thread: {e}")))?;
-        Ok(SqliteIndex { writer, readers: Readers::new(path) })
+        Ok(SqliteIndex { writer, readers: Readers::new(path), path: path.to_owned() })
     }
 }
 
@@ -68,11 +72,26 @@ impl Sink for SqliteIndex {
         let outcome = self.writer.call(document).await;
         outcome.unwrap_or_else(|_| Err(SinkError::Unavailable("the index is closed".into())))
     }
+
+    async fn sweep(&self, before: i64) -> Result<u64, SinkError> {
+        let path = self.path.clone();
+        // Rare, so it has a connection of its own.
+        let swept = tokio::task::spawn_blocking(move || {
+            let c = KIND.open(&path)?;
+            c.execute("DELETE FROM tombstones WHERE fetched_at < ?", [before]).map_err(|e| sqlite::explain(&e, &path))
+        });
+        let swept = swept.await.map_err(|e| SinkError::Unavailable(format!("sweeping was cut short: {e}")))?;
+        swept.map(|n| n as u64).map_err(|e| SinkError::Unavailable(e.to_string()))
+    }
 }
 
 #[async_trait]
 impl Search for SqliteIndex {
     async fn search(&self, query: &Query) -> Result<Hits, SearchError> {
         search::run(&self.readers, query).await
+    }
+
+    async fn select(&self, which: &Selection, limit: usize) -> Result<(u64, Vec<Selected>), SearchError> {
+        select::run(&self.readers, which, limit).await
     }
 }

@@ -66,16 +66,49 @@ struct Words<'a> {
 }
 
 fn put(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Written> {
+    let buried: Option<i64> = tx
+        .prepare_cached("SELECT fetched_at FROM tombstones WHERE id = ?")?
+        .query_row([&d.id], |r| r.get(0))
+        .optional()?;
+    if buried.is_some_and(|at| at > d.fetched_at) {
+        return Ok(Written::Stale);
+    }
+    let written = if d.gone { bury(tx, d)? } else { write_document(tx, d)? };
+    if buried.is_some() && !d.gone {
+        tx.prepare_cached("DELETE FROM tombstones WHERE id = ?")?.execute([&d.id])?;
+    }
+    Ok(if buried.is_some() { written.max(Written::Updated) } else { written })
+}
+
+/// A tombstone in the document's place, unless that is newer.
+fn bury(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Written> {
+    let held = held(tx, &d.id)?;
+    if held.is_some_and(|(_, version)| version > d.fetched_at) {
+        return Ok(Written::Stale);
+    }
+    if let Some((n, _)) = held {
+        // The trigger makes its words found no more.
+        tx.prepare_cached("DELETE FROM documents WHERE n = ?")?.execute([n])?;
+    }
+    tx.prepare_cached("INSERT OR REPLACE INTO tombstones(id, fetched_at, url, host) VALUES (?, ?, ?, ?)")?
+        .execute(params![d.id, d.fetched_at, d.final_url, d.host])?;
+    Ok(if held.is_some() { Written::Updated } else { Written::Created })
+}
+
+/// Row and version of a document.
+fn held(tx: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<(i64, i64)>> {
+    tx.prepare_cached("SELECT n, fetched_at FROM documents WHERE id = ?")?
+        .query_row([id], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()
+}
+
+fn write_document(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Written> {
     let words = Words {
         title: d.title.as_deref().map(without_nul),
         description: d.description.as_deref().map(without_nul),
         text: without_nul(&d.text),
     };
-    let held: Option<(i64, i64)> = tx
-        .prepare_cached("SELECT n, fetched_at FROM documents WHERE id = ?")?
-        .query_row([&d.id], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()?;
-    let Some((n, version)) = held else {
+    let Some((n, version)) = held(tx, &d.id)? else {
         write(tx, INSERT, None, d, &words)?;
         find(tx, tx.last_insert_rowid(), &words)?;
         return Ok(Written::Created);

@@ -55,8 +55,14 @@ pub fn offset_of(id: i64) -> i64 {
 }
 
 /// The log's file.
-const LOG: Kind =
-    Kind { application: *b"Tide", version: 1, tables: TABLES, synchronous: Synchronous::Full, cache: 8 * 1024 };
+const LOG: Kind = Kind {
+    application: *b"Tide",
+    version: 1,
+    tables: TABLES,
+    upgrades: &[],
+    synchronous: Synchronous::Full,
+    cache: 8 * 1024,
+};
 
 /// Opens the file for writing, creating it and its tables if it is new. Waits up to `busy` for a lock.
 pub fn open(path: &Path, busy: Duration) -> Result<Connection> {

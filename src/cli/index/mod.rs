@@ -1,28 +1,37 @@
-//! `index`: what the index on OpenSearch should be, and the way there.
+//! `index`: what the index on OpenSearch should be, and the way there; what is taken out of any.
+
+mod delete;
+mod reindex;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::Index as Args;
-use super::{Exit, UsageError, format, topics};
+use crate::cli::args::Index as Args;
+use crate::cli::{Exit, UsageError, format, topics};
 use crate::config::Config;
 use crate::sink::opensearch::client::Client;
 use crate::sink::opensearch::index::{self, Action, Plan, Refusal};
 use crate::sink::opensearch::schema::Schema;
 
-/// Runs one of the two.
+/// Runs one of them.
 pub async fn run(args: Args, config: Config) -> Result<Exit> {
+    if let Args::Delete(what) = args {
+        return delete::run(what, config).await;
+    }
     if !config.opensearch.is_set() {
-        let why =
-            "the embedded index needs no planning; name an OpenSearch cluster with --opensearch or opensearch.url";
+        let why = "the embedded index is always as it should be; name an OpenSearch cluster with --opensearch or opensearch.url";
         return Err(UsageError(why.into()).into());
     }
     let client = Client::new(&config.opensearch).map_err(UsageError)?;
     let schema = Schema::new(&config.prefix, config.opensearch.shards).map_err(UsageError)?;
+    if let Args::Reindex { yes, delete_old, json } = args {
+        return reindex::run(&client, &schema, yes, delete_old, json).await;
+    }
     let plan = index::plan(&schema, &index::look(&client, &schema).await?);
     let (apply, yes, json) = match args {
         Args::Plan { json } => (false, false, json),
         Args::Apply { yes, json } => (true, yes, json),
+        Args::Reindex { .. } | Args::Delete(_) => return Ok(Exit::Usage),
     };
     // What is refused is left as it is, and somebody should know.
     let exit = if plan.refused.is_empty() { Exit::Done } else { Exit::Failed };

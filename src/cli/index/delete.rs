@@ -1,0 +1,99 @@
+//! `index delete`: takes pages out, by URL or by host.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use futures::future::try_join_all;
+use serde_json::json;
+
+use crate::cli::args::IndexDelete as Args;
+use crate::cli::{Exit, UsageError, format, topics};
+use crate::config::Config;
+use crate::pipeline::{open_index, open_sink};
+use crate::record::url_task::host_key;
+use crate::record::{Enriched, now_ms};
+use crate::sink::{Selected, Selection, Sink, Written};
+use crate::web::url::{fingerprint, normalise};
+
+/// Documents taken out at a time.
+const CHUNK: usize = 500;
+/// Documents shown of those that would go.
+const SHOWN: usize = 10;
+
+/// Puts a tombstone in the place of each document, as of now: what was fetched before does not come back.
+pub async fn run(args: Args, config: Config) -> Result<Exit> {
+    let mut wanted = vec![];
+    // A page that is not there (yet) gets a tombstone too: an older version of it may be on its way.
+    let mut named = vec![];
+    for text in &args.urls {
+        let url = normalise(text).map_err(|e| UsageError(format!("{text}: {e}")))?;
+        named.push(Selected { id: fingerprint(&url), host: host_key(&url), url: url.to_string() });
+        wanted.push(Selection::Url(url.into()));
+    }
+    wanted.extend(args.host.iter().map(|h| Selection::Host(h.clone())));
+    let index = open_index(&config)?;
+    let (mut total, mut some) = (0, vec![]);
+    for which in &wanted {
+        let (count, found) = index.select(which, SHOWN).await?;
+        total += count;
+        some.extend(found);
+    }
+    if !args.json {
+        show(total, &some);
+    }
+    if args.dry_run {
+        if args.json {
+            format::print_json(&json!({"matched": total, "some": some}))?;
+        }
+        return Ok(Exit::Done);
+    }
+    if !args.yes && !topics::agreed().await? {
+        eprintln!("nothing was changed");
+        return Ok(Exit::Failed);
+    }
+    let sink = open_sink(&config)?;
+    let bar = format::bar(total);
+    bury(&*sink, named).await?;
+    let mut deleted = 0;
+    for which in &wanted {
+        loop {
+            sink.flush().await?;
+            let (_, found) = index.select(which, CHUNK).await?;
+            let gone = bury(&*sink, found).await?;
+            if gone == 0 {
+                break;
+            }
+            deleted += gone;
+            bar.inc(gone);
+        }
+    }
+    bar.finish_and_clear();
+    // Those named by URL went first, before they were counted.
+    let deleted = deleted.max(total);
+    match args.json {
+        true => format::print_json(&json!({"deleted": deleted}))?,
+        false => println!("{deleted} documents are taken out"),
+    }
+    Ok(Exit::Done)
+}
+
+/// How many of them were there.
+async fn bury(sink: &dyn Sink, documents: Vec<Selected>) -> Result<u64> {
+    let now = now_ms();
+    let tombstone = |d: Selected| sink.put(Arc::new(Enriched::tombstone(d.id, d.url, d.host, now)));
+    let written = try_join_all(documents.into_iter().map(tombstone)).await?;
+    Ok(written.iter().filter(|w| **w == Written::Updated).count() as u64)
+}
+
+fn show(total: u64, some: &[Selected]) {
+    if total == 0 {
+        println!("the index has none of these");
+        return;
+    }
+    let mut t = format::table(&["host", "url"]);
+    for d in some.iter().take(SHOWN) {
+        t.add_row([&d.host, &d.url]);
+    }
+    format::print_table(&t);
+    println!("{total} documents{}", if total > SHOWN as u64 { ", some of them above" } else { "" });
+}

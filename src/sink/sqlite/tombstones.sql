@@ -1,0 +1,5 @@
+CREATE TABLE tombstones(
+  id TEXT PRIMARY KEY,
+  fetched_at INTEGER NOT NULL,
+  url TEXT NOT NULL,
+  host TEXT NOT NULL) STRICT, WITHOUT ROWID;
