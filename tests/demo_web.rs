@@ -297,12 +297,15 @@ fn every_target_ends_as_expected_and_of_duplicates_exactly_one_is_indexed() {
 #[test]
 fn what_is_indexed_is_in_enriched_once_and_nothing_else_is() {
     let run = &*RUN;
-    let indexed: BTreeSet<_> =
-        run.events.iter().filter(|e| fate(e) == "indexed").map(|e| e.task.clone()).collect::<BTreeSet<_>>();
+    // A page that is gone ends at the index too, as a tombstone.
+    let ends = |e: &&StatusEvent| matches!(&*fate(e), "indexed" | "dropped gone");
+    let indexed: BTreeSet<_> = run.events.iter().filter(ends).map(|e| e.task.clone()).collect::<BTreeSet<_>>();
     let enriched = count(run.topics[ENRICHED].iter().map(|r| r.headers.str(headers::TASK).unwrap().to_owned()));
     assert!(enriched.keys().eq(indexed.iter()));
     assert!(enriched.values().all(|n| *n == 1), "{enriched:?}");
-    assert!(run.documents.iter().all(|d| d.words > 0 && !d.text_hash.is_empty() && d.fetched_at > 0));
+    let whole = |d: &Enriched| d.words > 0 && !d.text_hash.is_empty();
+    assert!(run.documents.iter().all(|d| d.gone != whole(d) && d.fetched_at > 0));
+    assert_eq!(run.documents.iter().filter(|d| d.gone).count(), 1);
 }
 
 #[test]
