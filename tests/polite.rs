@@ -85,9 +85,12 @@ async fn a_host_that_fails_is_left_alone_until_it_is_well() {
     let urls: Vec<String> = (0..URLS).map(|n| server.url(&format!("/{n}"))).collect();
     let events = fetch(config, &urls).await;
     assert_eq!(count(&events, OutcomeKind::Emitted), URLS);
-    assert_eq!(count(&events, OutcomeKind::Retried), FAILURES, "who is left alone fails nobody");
+    let retried: Vec<_> = events.iter().filter(|e| e.outcome == OutcomeKind::Retried).collect();
+    let by_server = retried.iter().filter(|e| e.class.as_deref() == Some("http-5xx")).count();
+    assert_eq!(by_server, FAILURES, "who is left alone fails nobody: {retried:?}");
     assert_eq!(failed.load(Ordering::SeqCst), FAILURES);
-    assert_eq!(asked.load(Ordering::SeqCst), URLS + FAILURES);
+    // A machine that is too busy may break a connection off; that is no failure of this server's.
+    assert_eq!(asked.load(Ordering::SeqCst), URLS + retried.len(), "{retried:?}");
     let waited = |e: &&StatusEvent| e.message.as_deref().is_some_and(|m| m.contains("keeps failing"));
     assert!(events.iter().filter(waited).count() > 0, "nobody waited");
 }

@@ -230,7 +230,7 @@ fn a_table_line_says_where_and_what_and_a_status_event_what_became_of_it() {
     append(&t, [record("urls", 7, Some(b"a.test"), task, Headers(vec![("tidemill.job".into(), "j1".into())]))]);
     let line = t.run(&["tail", "urls"]).expect(0).stdout;
     assert!(line.contains("  7/0 ") && line.contains(" a.test "), "{line}");
-    assert!(line.ends_with("url=http://a.test/ maxdepth=0  job=j1\n"), "{line}");
+    assert!(line.ends_with("url=http://a.test/ force=false maxdepth=0  job=j1\n"), "{line}");
 }
 
 #[test]

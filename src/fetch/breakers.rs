@@ -113,7 +113,8 @@ impl Failing {
 
     fn refuse(&self, host: &str, now: u64, until: u64) -> Refused {
         match self.since {
-            Some(since) if now.saturating_sub(since) > self.patience => {
+            // While a probe is under way, the host may be well again: its end is waited for.
+            Some(since) if now.saturating_sub(since) > self.patience && self.breaker.state(now) == State::Open => {
                 let away = now.saturating_sub(since) / 1_000;
                 let message = format!("not asked, {host} has failed for {away} s: {}", self.message);
                 Refused::Away { class: self.class, message }
@@ -243,7 +244,9 @@ mod tests {
         fail(&b, FailureClass::Connect, 1_200_000);
         let Refused::Away { class, message } = refused(&b, 1_200_006) else { panic!("still waits") };
         assert_eq!((class, message.contains("1200 s: it failed")), (FailureClass::Connect, true), "{message}");
-        b.admit(HOST, 1_500_000).ok().unwrap().ended(&End::Well, 1_500_000);
+        let probe = b.admit(HOST, 1_500_000).ok().unwrap();
+        assert!(matches!(refused(&b, 1_500_000), Refused::Until(_)), "the probe may find it well");
+        probe.ended(&End::Well, 1_500_000);
         assert!(b.hosts().is_empty(), "a host that is well takes no memory");
     }
 
