@@ -131,11 +131,16 @@ async fn refresh(client: &Client, name: &str) -> Result<()> {
 }
 
 async fn block(client: &Client, name: &str, on: bool) -> Result<()> {
-    let body = json!({"index": {"blocks": {"write": on}}});
-    post(client, Method::Put, &format!("/{name}/_settings"), &body, "to block writes").await.map(drop)
+    if on {
+        // Unlike the setting, this returns when writes that were on their way have finished.
+        let answer = client.json(Method::Put, &format!("/{name}/_block/write"), None).await?;
+        return accepted(&answer, "to block writes");
+    }
+    let body = json!({"index": {"blocks": {"write": false}}});
+    post(client, Method::Put, &format!("/{name}/_settings"), &body, "to allow writes").await.map(drop)
 }
 
-/// Up to which sequence number all shards are written: the least of their highest, so that what is behind it in some
+/// Up to which sequence number all shards have everything (their local checkpoint): the least of them, so that what is behind it in some
 /// shard is copied once more and nothing is missed.
 async fn written(client: &Client, name: &str) -> Result<i64> {
     let answer = client.json(Method::Get, &format!("/{name}/_stats?level=shards"), None).await?;
@@ -145,7 +150,7 @@ async fn written(client: &Client, name: &str) -> Result<i64> {
     let primary = |copies: &Json| {
         let copies = copies.as_array()?;
         let primary = copies.iter().find(|c| c["routing"]["primary"] == true)?;
-        primary["seq_no"]["max_seq_no"].as_i64()
+        primary["seq_no"]["local_checkpoint"].as_i64()
     };
     Ok(copies.map(|c| primary(c).unwrap_or(-1)).min().unwrap_or(-1))
 }
@@ -174,8 +179,15 @@ async fn copy(client: &Client, way: &Way, since: Option<i64>, tell: &mut impl Fn
         tell(Step::Copying { done, total: of("total") });
         if seen["completed"] == true {
             let failures = &seen["response"]["failures"];
-            let whole = seen["error"].is_null() && failures.as_array().is_none_or(Vec::is_empty);
-            let why = if seen["error"].is_null() { &failures[0] } else { &seen["error"] };
+            // One that somebody has cancelled ends without a failure.
+            let cancelled = !seen["response"]["canceled"].is_null() || !seen["task"]["status"]["canceled"].is_null();
+            let whole = !cancelled && seen["error"].is_null() && failures.as_array().is_none_or(Vec::is_empty);
+            let cut = json!("it was cancelled");
+            let why = match (cancelled, seen["error"].is_null()) {
+                (true, _) => &cut,
+                (_, true) => &failures[0],
+                _ => &seen["error"],
+            };
             return match whole {
                 true => Ok(of("created") + of("updated")),
                 false => Err(IndexError::Refused(format!("the copy broke off: {why}; run it again, and it goes on"))),
