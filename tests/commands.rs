@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use whole::server::{Reply, Server};
 use whole::{Ended, Tidemill, eventually};
@@ -411,6 +411,23 @@ fn a_service_takes_what_is_submitted_answers_probes_and_ends_with_0() {
     assert!(hits["hits"][0]["snippet"].as_str().unwrap().contains("[harbour]"), "{hits}");
     let site_only = t.json(&["search", "harbour", "--site", "elsewhere.test", "--json"]);
     assert_eq!(site_only["total"], 0);
+    let asked = |path: &str| {
+        let (status, body) = get(&address, path).unwrap();
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let (status, found) =
+        asked("/search?q=harbour%20-site:elsewhere.test&limit=1&facets=5&pre_tag=%3Cb%3E&post_tag=%3C/b%3E");
+    assert_eq!((status, &found["total"], found["hits"].as_array().unwrap().len()), (200, &3.into(), 1));
+    assert_eq!(found["facets"]["host"], json!([{"value": site.address.to_string(), "count": 3}]), "{found}");
+    assert!(found["hits"][0]["snippet"].as_str().unwrap().contains("<b>harbour</b>"), "{found}");
+    for (wrong, says) in
+        [("/search", "at least one word"), ("/search?q=a&size=5", "size"), ("/search?q=a&limit=x", "limit")]
+    {
+        let (status, why) = asked(wrong);
+        assert!(status == 400 && why["error"].as_str().unwrap().contains(says), "{wrong}: {why}");
+    }
+    let shown = t.run(&["search", "harbour", "--facets"]).expect(0).stdout;
+    assert!(shown.contains("127.0.0.1") && shown.contains('█') && shown.contains("3 of 3"), "{shown}");
     let events = t.json(&["explain", &site.url("/page/1"), "--json"]);
     let steps: Vec<_> = events.as_array().unwrap().iter().map(|e| e["stage"].as_str().unwrap()).collect();
     assert_eq!(steps, ["fetch", "extract", "enrich", "index"]);
@@ -514,6 +531,31 @@ fn nobody_reading_is_no_panic() {
         assert_eq!(ended.stderr, "", "{args:?}");
     }
     unread(&t, &["dlq", "show", "nonsense"], "stderr").expect(2);
+}
+
+#[test]
+fn pages_are_taken_out_of_the_index_and_stay_out() {
+    let (dir, t) = bench();
+    let site = site(&Arc::default());
+    let urls: String = (0..5).map(|n| format!("{}\n", site.url(&format!("/page/{n}")))).collect();
+    file(&dir, "urls.txt", urls);
+    run(&t, "urls.txt", &[]).expect(0);
+    let total = || t.json(&["search", "harbour", "--json"])["total"].clone();
+    let (first, host) = (site.url("/page/0"), site.address.to_string());
+    let dry = t.json(&["index", "delete", &first, "--host", &host, "--dry-run", "--json"]);
+    assert_eq!((&dry["matched"], total()), (&6.into(), 5.into()), "one of them is asked for twice");
+    // Nobody is there to be asked.
+    says(&t.run(&["index", "delete", &first]).expect(2), &["--yes"]);
+    assert_eq!(t.json(&["index", "delete", &first, "--yes", "--json"]), json!({"deleted": 1, "newer": 0}));
+    assert_eq!(
+        (total(), t.json(&["index", "delete", &first, "--yes", "--json"])["deleted"].clone()),
+        (4.into(), 0.into())
+    );
+    let ended = t.run(&["index", "delete", &first, "--host", &host, "--yes"]).expect(0);
+    assert!(ended.stdout.contains("4 documents are taken out"), "{ended:?}");
+    let ended = t.run(&["index", "delete", "--host", &host, "--yes"]).expect(0);
+    assert!(ended.stdout.contains("none of these") && ended.stdout.contains("0 documents"), "{ended:?}");
+    assert_eq!(total(), 0);
 }
 
 // ---- several processes

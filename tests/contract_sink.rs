@@ -17,7 +17,7 @@ use tidemill::record::Enriched;
 use tidemill::sink::jsonl::{JsonLines, Mode};
 use tidemill::sink::opensearch::OpenSearchIndex;
 use tidemill::sink::sqlite::SqliteIndex;
-use tidemill::sink::{Query, Search, SearchError, Selection, Sink, SinkError, Written};
+use tidemill::sink::{Bucket, Query, Search, SearchError, Selection, Sink, SinkError, Written};
 
 /// A kind of sink in a folder: how it is opened (again), and what it holds by id: version and text.
 struct Kind {
@@ -314,15 +314,38 @@ const INDICES: [Open; 2] =
 /// A small library to look in.
 async fn library(index: Box<dyn Index>) -> Box<dyn Index> {
     let texts = [
-        ("cafe", "fr", "www.example.org", "Le café est déjà fermé", "Nous étions au café, rue du Marche\u{301}."),
-        ("tide", "en", "sea.example.org", "Tide tables", "High water at the old mill. A tide mill grinds twice a day."),
-        ("mill", "en", "example.com", "Windmills", "A mill driven by wind, not by water; the tide plays no part."),
-        ("acao", "pt", "notexample.org", "Ação pública", "O tribunal julgou a ação. Coração e avó."),
+        (
+            "cafe",
+            "fr",
+            "www.example.org",
+            "2023-12-31",
+            "Le café est déjà fermé",
+            "Nous étions au café, rue du Marche\u{301}.",
+        ),
+        (
+            "tide",
+            "en",
+            "sea.example.org",
+            "2024-02-29",
+            "Tide tables",
+            "High water at the old mill. A tide mill grinds twice a day.",
+        ),
+        (
+            "mill",
+            "en",
+            "example.com",
+            "2024-12-31",
+            "Windmills",
+            "A mill driven by wind, not by water; the tide plays no part.",
+        ),
+        ("acao", "pt", "notexample.org", "", "Ação pública", "O tribunal julgou a ação. Coração e avó."),
     ];
-    for (at, (id, language, host, title, text)) in texts.into_iter().enumerate() {
+    for (at, (id, language, host, date, title, text)) in texts.into_iter().enumerate() {
         let mut d = (*document(id, at as i64, text)).clone();
         d.language = Some(language.into());
         d.host = host.into();
+        d.date = Some(date.to_owned()).filter(|d| !d.is_empty());
+        d.author = (id == "mill").then(|| "Ana Sá".into());
         d.title = Some(title.into());
         index.put(Arc::new(d)).await.unwrap();
     }
@@ -331,7 +354,7 @@ async fn library(index: Box<dyn Index>) -> Box<dyn Index> {
 }
 
 async fn ids(index: &dyn Index, query: &Query) -> Vec<String> {
-    let found = index.search(query).await.unwrap();
+    let found = index.search(query).await.unwrap_or_else(|e| panic!("{query:?}: {e}"));
     let ids: Vec<_> = found.hits.into_iter().map(|h| h.id).collect();
     if query.offset == 0 && query.limit >= 10 {
         assert_eq!(found.total, ids.len() as u64);
@@ -366,7 +389,33 @@ async fn finds_what_the_query_language_says() {
             ("site:example.org -mill", "cafe"),
             ("lang:en lang:pt", "acao mill tide"),
             ("nothing", ""),
-            ("title:tide", ""),
+            ("title:tide", "tide"),
+            ("title:\"deja ferme\"", "cafe"),
+            ("title:grinds", ""),
+            ("-title:tide mill", "mill"),
+            ("title:acao* OR author:ana", "acao mill"),
+            ("author:\"ana sa\"", "mill"),
+            ("author:sá -water", ""),
+            ("url:tide", "tide"),
+            ("url:example.org/mill", "mill"),
+            ("url:https tide", "mill tide"),
+            ("example", ""),
+            ("mill OR acao -site:example.org", "acao mill"),
+            ("mill -site:https://EXAMPLE.com", "tide"),
+            ("-lang:en site:example.org", "cafe"),
+            ("tide -lang:xx", "mill tide"),
+            ("date:2024", "mill tide"),
+            ("date:2024-02", "tide"),
+            ("date:2024-02-29", "tide"),
+            ("date:2024-03-01..", "mill"),
+            ("date:..2024-02", "cafe tide"),
+            ("date:2023 date:2024-12", "cafe mill"),
+            ("tide -date:2024-02", "mill"),
+            ("-date:2024 lang:pt", "acao"),
+            ("after:2024-02-29 before:2024-12-31", "tide"),
+            ("after:2024-03", "mill"),
+            ("tide date:soon", ""),
+            ("date:9999..", ""),
             ("☃ mill", "mill tide"),
             ("water; (mill", "mill tide"),
         ] {
@@ -381,6 +430,32 @@ async fn finds_what_the_query_language_says() {
             Query { site: Some("example.org".into()), language: Some("en".into()), ..Query::new("mill lang:pt") };
         assert_eq!(ids(&*index, &fixed).await, ["tide"]);
         assert_eq!(ids(&*index, &Query { text: String::new(), ..fixed }).await, ["tide"]);
+    }
+}
+
+#[tokio::test]
+async fn counts_what_matches_by_host_language_and_year() {
+    for open in INDICES {
+        let dir = tempfile::tempdir().unwrap();
+        let index = library(open(dir.path())).await;
+        let facets = async |text: &str, facets| {
+            let found = index.search(&Query { facets, limit: 1, ..Query::new(text) }).await.unwrap();
+            found.facets.map(|f| {
+                let shown = |buckets: Vec<Bucket>| {
+                    buckets.iter().map(|b| format!("{} {}", b.value, b.count)).collect::<Vec<_>>().join(", ")
+                };
+                [shown(f.host), shown(f.language), shown(f.date)]
+            })
+        };
+        assert_eq!(facets("mill", 0).await, None);
+        let some = ["example.com 1, sea.example.org 1", "en 2", "2024 2"].map(str::to_owned);
+        assert_eq!(facets("mill", 10).await, Some(some), "{}", index.name());
+        let all = ["example.com 1, notexample.org 1", "en 2, fr 1", "2024 2, 2023 1"].map(str::to_owned);
+        assert_eq!(facets("mill OR cafe OR acao", 2).await, Some(all), "{}", index.name());
+        let listed = ["sea.example.org 1, www.example.org 1", "en 1, fr 1", "2024 1, 2023 1"].map(str::to_owned);
+        assert_eq!(facets("site:example.org", 10).await, Some(listed), "{}", index.name());
+        let none = ["", "", ""].map(str::to_owned);
+        assert_eq!(facets("nothing", 10).await, Some(none), "{}", index.name());
     }
 }
 
@@ -452,6 +527,32 @@ async fn what_is_gone_is_neither_found_nor_selected() {
     }
 }
 
+/// What version 1 had: words of three columns, and no tombstones.
+#[tokio::test]
+async fn an_index_file_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("index.db");
+    drop(library(Box::new(SqliteIndex::open(&file).unwrap())).await);
+    let shell = rusqlite::Connection::open(&file).unwrap();
+    let first = "DROP TRIGGER documents_delete; DROP TABLE search; DROP TABLE tombstones;
+        CREATE VIRTUAL TABLE search USING fts5(title, description, text, content = 'documents', content_rowid = 'n',
+          tokenize = \"unicode61 remove_diacritics 2\");
+        INSERT INTO search(search) VALUES ('rebuild');
+        CREATE TRIGGER documents_delete AFTER DELETE ON documents BEGIN
+          INSERT INTO search(search, rowid, title, description, text)
+          VALUES ('delete', old.n, old.title, old.description, old.text);
+        END;
+        PRAGMA user_version = 1;";
+    shell.execute_batch(first).unwrap();
+    let index = SqliteIndex::open(&file).unwrap();
+    for (text, expect) in [("acao", vec!["acao"]), ("author:ana", vec!["mill"]), ("url:tide", vec!["tide"])] {
+        assert_eq!(ids(&index, &Query::new(text)).await, expect, "{text}");
+    }
+    index.put(tombstone("tide", 100)).await.unwrap();
+    assert_eq!(ids(&index, &Query::new("url:tide OR title:tide")).await.len(), 0);
+    (SQLITE.held)(dir.path());
+}
+
 #[tokio::test]
 async fn what_is_deleted_in_a_shell_is_not_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -486,6 +587,12 @@ fn no_query_is_a_syntax_error() {
         Just(" NEAR(".to_owned()),
         Just("site:".to_owned()),
         Just("{title text}:".to_owned()),
+        Just("title:".to_owned()),
+        Just("url:".to_owned()),
+        Just("-author:\"".to_owned()),
+        Just(" date:2024..".to_owned()),
+        Just(" before:".to_owned()),
+        Just("0001-01-01".to_owned()),
         Just("^mill".to_owned()),
         Just("'; --".to_owned()),
         Just("\0".to_owned()),
@@ -495,7 +602,7 @@ fn no_query_is_a_syntax_error() {
     ];
     let pieces = proptest::collection::vec(piece, 0..12);
     proptest!(ProptestConfig::with_cases(500), |(pieces in pieces, site in proptest::option::of(".{0,5}"), limit in 0..5usize)| {
-        answered(&Query { site, limit, ..Query::new(pieces.concat()) });
+        answered(&Query { site, limit, facets: limit, ..Query::new(pieces.concat()) });
     });
     for long in ["a* OR ".repeat(1_000), "-a ".repeat(1_000) + "b", "site:a ".repeat(1_000), "\u{1D165}".repeat(3_000)]
     {

@@ -267,10 +267,23 @@ pub struct Try {
     pub json: bool,
 }
 
+const SEARCH: &str = "\
+Query language:
+  two words, \"a phrase\", begin*           all of them, in title, description or text; accents and case do not matter
+  red OR green                             one of them
+  title:tide, author:\"Ana Sá\", url:news    in one field
+  site:example.org, lang:pt                a host and those below it; a language
+  date:2024, date:2023..2024-05            published then; after:2024-05 and before:2025 likewise
+  -word, -title:tide, -site:example.org    without it
+
+Examples:
+  tidemill search 'maré OR \"high tide\" -moon lang:pt'
+  tidemill search site:example.org after:2026 --facets       what a site published this year, and of what kind it is
+  tidemill search tide -n 100 --json | jq -r '.hits[].url'";
+
+/// The index.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "\
-Query language: words are ANDed; \"a phrase\"; -without; begin*; a OR b; site:example.org; lang:pt. Accents do not
-matter.")]
+#[command(after_help = SEARCH)]
 pub struct Search {
     /// Query
     #[arg(required = true)]
@@ -287,6 +300,9 @@ pub struct Search {
     /// Hits to skip
     #[arg(long, default_value_t = 0)]
     pub offset: usize,
+    /// Count what matches by host, language and year of publication too: so many values of each
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", default_value_t = 0, hide_default_value = true)]
+    pub facets: usize,
     /// Hits as JSON
     #[arg(long)]
     pub json: bool,
@@ -693,6 +709,9 @@ pub enum Index {
         /// Delete the old index at the end
         #[arg(long)]
         delete_old: bool,
+        /// Also when the index is as the template says already
+        #[arg(long)]
+        force: bool,
         #[arg(long, requires = "yes")]
         json: bool,
     },

@@ -55,7 +55,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         grace: config.engine.grace,
     };
     let stop = stop_on_signal();
-    serve(&transport, &names, args.listen.or(config.listen), &stop).await?;
+    serve(&transport, &names, None, args.listen.or(config.listen), &stop).await?;
     let done = stop.child_token();
     let watching = args
         .until_end

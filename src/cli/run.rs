@@ -15,9 +15,10 @@ use super::report::{Report, outcome_name};
 use super::{Exit, UsageError, format, urls};
 use crate::config::Config;
 use crate::jobs::{self, Lane, NewJob, Progress, Tracker, submit};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, open_index};
 use crate::record::{OutcomeKind, StatusEvent, codec};
 use crate::server;
+use crate::sink::Search;
 use crate::topology::{Ladder, Names, STATUS, StageName};
 use crate::transport::tail::{From, Tail};
 use crate::transport::{Transport, TransportError};
@@ -75,7 +76,8 @@ async fn stay(args: Args, config: Config, stages: &[StageName], listen: Option<s
         pipeline.also_write(file, file.exists())?;
     }
     let stop = stop_on_signal();
-    serve(&pipeline.transport, &pipeline.names, listen, &stop).await?;
+    let index = open_index(&pipeline.config)?;
+    serve(&pipeline.transport, &pipeline.names, Some(index), listen, &stop).await?;
     pipeline.run(stages, ladder, stop).await?;
     Ok(Exit::Done)
 }
@@ -84,13 +86,14 @@ async fn stay(args: Args, config: Config, stages: &[StageName], listen: Option<s
 pub async fn serve(
     transport: &Arc<dyn Transport>,
     names: &Names,
+    index: Option<Arc<dyn Search>>,
     listen: Option<std::net::SocketAddr>,
     stop: &CancellationToken,
 ) -> Result<()> {
     if let Some(address) = listen {
         let (listener, bound) = server::bind(address).await.map_err(anyhow::Error::msg)?;
-        tracing::info!(%bound, "answering /metrics, /health and /ready");
-        tokio::spawn(server::serve(listener, Arc::clone(transport), names.clone(), stop.child_token()));
+        tracing::info!(%bound, "answering /metrics, /health, /ready and /search");
+        tokio::spawn(server::serve(listener, Arc::clone(transport), names.clone(), index, stop.child_token()));
     }
     Ok(())
 }
@@ -168,7 +171,8 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let total = urls.len() as u64;
     let stop = stop_on_signal();
     let done = CancellationToken::new();
-    serve(&pipeline.transport, &pipeline.names, options.listen, &done).await?;
+    let index = open_index(&pipeline.config)?;
+    serve(&pipeline.transport, &pipeline.names, Some(index), options.listen, &done).await?;
 
     let pipeline = Arc::new(pipeline);
     let (transport, names) = (Arc::clone(&pipeline.transport), pipeline.names.clone());

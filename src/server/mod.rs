@@ -1,5 +1,7 @@
 //! What answers over HTTP while the pipeline runs: `/metrics` (Prometheus), `/health` (the process lives), `/ready` (the
-//! log can be read, so work goes on).
+//! log can be read, so work goes on), `/search` (the index).
+
+mod search;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::sink::Search;
 use crate::telemetry;
 use crate::topology::{Names, URLS};
 use crate::transport::Transport;
@@ -30,14 +33,23 @@ pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Stri
     Ok((listener, bound))
 }
 
-/// Answers until `stop`.
-pub async fn serve(listener: TcpListener, transport: Arc<dyn Transport>, names: Names, stop: CancellationToken) {
+/// Answers until `stop`; searches if there is an index.
+pub async fn serve(
+    listener: TcpListener,
+    transport: Arc<dyn Transport>,
+    names: Names,
+    index: Option<Arc<dyn Search>>,
+    stop: CancellationToken,
+) {
     let shared = Arc::new(Shared { transport, names });
+    let search =
+        index.map_or_else(Router::new, |index| Router::new().route("/search", get(search::get)).with_state(index));
     let app = Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
-        .with_state(shared);
+        .with_state(shared)
+        .merge(search);
     let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(e) = served {
         tracing::error!(error = %e, "the HTTP server ended");

@@ -86,6 +86,8 @@ pub struct Query {
     pub limit: usize,
     /// Hits to skip.
     pub offset: usize,
+    /// Values wanted of each facet; 0 for no facets.
+    pub facets: usize,
     /// Put around the words found in a snippet. Snippets are plain text: for HTML, choose marks that no text has, escape
     /// the snippet, and then put tags in the marks' place.
     pub marks: (String, String),
@@ -94,6 +96,8 @@ pub struct Query {
 impl Query {
     /// The largest limit.
     pub const LARGEST: usize = 1_000;
+    /// Most values of a facet.
+    pub const FACETS: usize = 100;
 
     /// The first ten hits for these words.
     pub fn new(text: impl Into<String>) -> Query {
@@ -103,6 +107,7 @@ impl Query {
             language: None,
             limit: 10,
             offset: 0,
+            facets: 0,
             marks: ("**".to_owned(), "**".to_owned()),
         }
     }
@@ -117,6 +122,8 @@ pub struct Hit {
     pub url: String,
     /// Title.
     pub title: Option<String>,
+    /// Author or authors.
+    pub author: Option<String>,
     /// Host of the URL.
     pub host: String,
     /// Language.
@@ -138,15 +145,36 @@ pub struct Hits {
     pub total: u64,
     /// This page, best first.
     pub hits: Vec<Hit>,
+    /// What all of them are, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facets: Option<Facets>,
     /// Time it took, ms.
     pub took_ms: f64,
+}
+
+/// How many of the documents that match have which value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Facets {
+    /// Hosts, those of most documents first.
+    pub host: Vec<Bucket>,
+    /// Languages, likewise; documents without one are not counted.
+    pub language: Vec<Bucket>,
+    /// Years of publication, the newest first; documents without one are not counted.
+    pub date: Vec<Bucket>,
+}
+
+/// A value, and how many documents have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    pub value: String,
+    pub count: u64,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SearchError {
     /// No word in the query.
-    #[error("nothing to look for: give at least one word, or a site:host or lang:xx to list")]
+    #[error("nothing to look for: give at least one word, or a site:host, lang:xx or date:yyyy to list")]
     Empty,
     /// The index cannot be read.
     #[error("{0}")]

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::pipeline::{open_index, open_sink};
 use crate::record::url_task::host_key;
 use crate::record::{Enriched, now_ms};
-use crate::sink::{Selected, Selection, Sink, Written};
+use crate::sink::{Search, Selected, Selection, Sink, Written};
 use crate::web::url::{fingerprint, normalise};
 
 /// Documents taken out at a time.
@@ -23,7 +23,6 @@ const SHOWN: usize = 10;
 /// Puts a tombstone in the place of each document, as of now: what was fetched before does not come back.
 pub async fn run(args: Args, config: Config) -> Result<Exit> {
     let mut wanted = vec![];
-    // A page that is not there (yet) gets a tombstone too: an older version of it may be on its way.
     let mut named = vec![];
     for text in &args.urls {
         let url = normalise(text).map_err(|e| UsageError(format!("{text}: {e}")))?;
@@ -53,31 +52,52 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     }
     let sink = open_sink(&config)?;
     let bar = format::bar(total);
-    bury(&*sink, named).await?;
-    let mut deleted = 0;
+    let (mut deleted, mut newer) = (0, 0);
     for which in &wanted {
-        loop {
-            sink.flush().await?;
-            let (_, found) = index.select(which, CHUNK).await?;
-            let gone = bury(&*sink, found).await?;
-            if gone == 0 {
-                break;
-            }
-            deleted += gone;
-            bar.inc(gone);
-        }
+        let (gone, left) = empty(&*index, &*sink, which, |n| bar.inc(n)).await?;
+        deleted += gone;
+        newer += left;
     }
+    // A page that is not there (yet) gets a tombstone too: an older version of it may be on its way.
+    bury(&*sink, named).await?;
+    sink.flush().await?;
     bar.finish_and_clear();
-    // Those named by URL went first, before they were counted.
-    let deleted = deleted.max(total);
-    match args.json {
-        true => format::print_json(&json!({"deleted": deleted}))?,
-        false => println!("{deleted} documents are taken out"),
+    if args.json {
+        format::print_json(&json!({"deleted": deleted, "newer": newer}))?;
+        return Ok(Exit::Done);
+    }
+    println!("{deleted} documents are taken out");
+    if newer > 0 {
+        println!("{newer} stay: they were fetched after this began; run it again to take them out too");
     }
     Ok(Exit::Done)
 }
 
-/// How many of them were there.
+/// Takes out all that a selection has; how many those were, and how many stay because they are newer.
+async fn empty(
+    index: &dyn Search,
+    sink: &dyn Sink,
+    which: &Selection,
+    mut tell: impl FnMut(u64),
+) -> Result<(u64, u64)> {
+    let mut deleted = 0;
+    let mut before = u64::MAX;
+    loop {
+        sink.flush().await?;
+        let (left, found) = index.select(which, CHUNK).await?;
+        // What is there after it was taken out is newer, or the index does not know tombstones; either way it does no good
+        // to go on.
+        if found.is_empty() || left >= before {
+            return Ok((deleted, left));
+        }
+        before = left;
+        let gone = bury(sink, found).await?;
+        deleted += gone;
+        tell(gone);
+    }
+}
+
+/// How many of them were there, and are no newer than this.
 async fn bury(sink: &dyn Sink, documents: Vec<Selected>) -> Result<u64> {
     let now = now_ms();
     let tombstone = |d: Selected| sink.put(Arc::new(Enriched::tombstone(d.id, d.url, d.host, now)));

@@ -24,8 +24,8 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     }
     let client = Client::new(&config.opensearch).map_err(UsageError)?;
     let schema = Schema::new(&config.prefix, config.opensearch.shards).map_err(UsageError)?;
-    if let Args::Reindex { yes, delete_old, json } = args {
-        return reindex::run(&client, &schema, yes, delete_old, json).await;
+    if let Args::Reindex { yes, delete_old, force, json } = args {
+        return reindex::run(&client, &schema, &reindex::Wish { yes, delete_old, force, json }).await;
     }
     let plan = index::plan(&schema, &index::look(&client, &schema).await?);
     let (apply, yes, json) = match args {

@@ -9,9 +9,28 @@ use crate::sink::opensearch::client::Client;
 use crate::sink::opensearch::reindex::{self, Step};
 use crate::sink::opensearch::schema::Schema;
 
+/// What was typed.
+pub struct Wish {
+    pub yes: bool,
+    pub delete_old: bool,
+    pub force: bool,
+    pub json: bool,
+}
+
 /// Copies, moves the alias, and says what was done. Cut short, the same command goes on.
-pub async fn run(client: &Client, schema: &Schema, yes: bool, delete_old: bool, json: bool) -> Result<Exit> {
+pub async fn run(client: &Client, schema: &Schema, wish: &Wish) -> Result<Exit> {
+    let Wish { yes, delete_old, force, json } = *wish;
     let way = reindex::way(client, schema).await?;
+    if way.needless && !force {
+        match json {
+            true => format::print_json(&json!({"from": way.from, "to": way.from, "copied": 0}))?,
+            false => println!(
+                "nothing to do: {} has the fields and shards it should have (--force copies it anyway)",
+                way.from
+            ),
+        }
+        return Ok(Exit::Done);
+    }
     eprintln!("{} → {}{}", way.from, way.to, if way.begun { ", begun earlier" } else { "" });
     if !yes && !topics::agreed().await? {
         eprintln!("nothing was changed");

@@ -177,6 +177,14 @@ fn fields(name: &str, index: &Json, plan: &mut Plan) {
     }
 }
 
+/// Whether an index, as `GET /<index>` shows it, has the fields and the shards that the schema says.
+pub(super) fn as_wanted(schema: &Schema, name: &str, index: &Json) -> bool {
+    let mut plan = Plan::default();
+    fields(name, index, &mut plan);
+    let shards = "/settings/index/number_of_shards";
+    plan == Plan::default() && index.pointer(shards) == schema.first_index().pointer(shards)
+}
+
 /// Puts a field among others; one that has fields below it joins theirs.
 fn merge(fields: &mut Map<String, Json>, name: &str, field: Json) {
     let merged = over(fields.get(name).unwrap_or(&Json::Null), &field);
@@ -186,7 +194,8 @@ fn merge(fields: &mut Map<String, Json>, name: &str, field: Json) {
 /// Whether the index has the analyzer or normalizer that a field speaks of.
 fn known(field: &Json, analysis: &Json) -> bool {
     let there = |name: &str, of: &str| field[name].as_str().is_none_or(|n| !analysis[of][n].is_null());
-    there("analyzer", "analyzer") && there("normalizer", "normalizer")
+    let inner = field["fields"].as_object().is_none_or(|fields| fields.values().all(|f| known(f, analysis)));
+    inner && there("analyzer", "analyzer") && there("normalizer", "normalizer")
 }
 
 /// Whether all of `wanted` is there; more may be.
@@ -254,7 +263,8 @@ pub async fn apply(client: &Client, action: &Action) -> Result<(), IndexError> {
     accepted(&answer, &what)
 }
 
-/// Makes what is missing for documents to go somewhere, and changes nothing that is there.
+/// Makes what is missing, and changes nothing that is there. Fields too: a tombstone in an index that does not know `gone`
+/// would be found as a document.
 pub async fn make(client: &Client, schema: &Schema) -> Result<(), IndexError> {
     let found = look(client, schema).await?;
     let Plan { actions, refused } = plan(schema, &found);
@@ -263,11 +273,16 @@ pub async fn make(client: &Client, schema: &Schema) -> Result<(), IndexError> {
     }
     let (missing, differs): (Vec<_>, Vec<_>) = actions.into_iter().partition(|a| match a {
         Action::PutTemplate { new, .. } => *new,
-        Action::CreateIndex { .. } | Action::AddAlias { .. } => true,
-        Action::AddFields { .. } => false,
+        Action::CreateIndex { .. } | Action::AddAlias { .. } | Action::AddFields { .. } => true,
     });
     for action in missing {
-        apply(client, &action).await?;
+        match apply(client, &action).await {
+            // Documents have their place without it: an index that is only read takes no field.
+            Err(e) if matches!(action, Action::AddFields { .. }) => {
+                warn!(index = action.name(), error = %e, "no field added")
+            }
+            done => done?,
+        }
     }
     if !differs.is_empty() || !refused.is_empty() {
         warn!(alias = %schema.alias, "the index is not as it should be; `tidemill index plan` says where");

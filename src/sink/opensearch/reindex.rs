@@ -11,8 +11,9 @@
 //!   after.
 //! - A note is taken before the refresh, and the refresh before the copy: so what the copy did not see is behind the note.
 //! - While writes are blocked (seconds), the sender is refused and sends again ([`super::bulk`]), to the new index.
-//! - Cut short, it is run again: what is copied already is copied over, and a task that still runs on the server is ended
-//!   first. The old index is blocked only when all but the rest is copied.
+//! - Cut short, it is run again: what is copied already is copied over, a task that still runs on the server is ended
+//!   first, and a new index that was begun with other fields or shards than are wanted now is made anew. The old index is
+//!   blocked only when all but the rest is copied. Cut short just after the alias moved, nothing is left to do.
 
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Way {
     pub to: String,
     /// The new one is there already: an earlier try was cut short.
     pub begun: bool,
+    /// The old one is as the schema says, fields and shards: there is no need.
+    pub needless: bool,
 }
 
 /// How it goes.
@@ -65,13 +68,18 @@ pub async fn way(client: &Client, schema: &Schema) -> Result<Way> {
     let number = from.rsplit('-').next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(1);
     let to = format!("{alias}-{:06}", number + 1);
     let begun = get(client, &format!("/{to}")).await?.is_some();
-    Ok(Way { from: from.clone(), to, begun })
+    Ok(Way { from: from.clone(), to, begun, needless: index::as_wanted(schema, from, &found.indices[from]) })
 }
 
 /// Does it; returns how many documents were copied.
 pub async fn run(client: &Client, schema: &Schema, way: &Way, mut tell: impl FnMut(Step)) -> Result<u64> {
     end_earlier(client, way).await?;
-    if !way.begun {
+    let target = get(client, &format!("/{}", way.to)).await?;
+    let fits = target.as_ref().map(|found| index::as_wanted(schema, &way.to, &found[&way.to]));
+    if fits == Some(false) {
+        delete(client, &way.to).await?;
+    }
+    if fits != Some(true) {
         let mut body = schema.first_index();
         // The alias comes at the end.
         body["aliases"] = json!({});

@@ -91,8 +91,8 @@ fn marks() -> Json {
     json!({"type": "mapping", "mappings": dropped})
 }
 
-/// Analyzers: `folded` for the words as they are written, without case and accents, and one a language. These fold
-/// accents after the stemmer: its rules speak of accented endings.
+/// Analyzers: `folded` for the words as they are written, without case and accents; `parts` for those of a URL, which are
+/// what is between its punctuation; and one a language. These fold accents after the stemmer: its rules speak of accented endings.
 pub fn analysis() -> Json {
     let custom = |filters: Vec<String>| json!({"type": "custom", "char_filter": ["marks"], "tokenizer": "standard", "filter": filters});
     let mut analyzers = Map::new();
@@ -109,8 +109,16 @@ pub fn analysis() -> Json {
         chain.extend([stem, "asciifolding".into()]);
         analyzers.insert(format!("stemmed_{code}"), custom(chain));
     }
+    let parts = json!({
+        "type": "custom", "char_filter": ["marks"], "tokenizer": "parts", "filter": ["lowercase", "asciifolding"],
+    });
+    analyzers.insert("parts".into(), parts);
+    let between = json!({"type": "char_group", "tokenize_on_chars": ["whitespace", "punctuation", "symbol"]});
     let lower = json!({"type": "custom", "filter": ["lowercase"]});
-    json!({"analyzer": analyzers, "char_filter": {"marks": marks()}, "filter": filters, "normalizer": {"lower": lower}})
+    json!({
+        "analyzer": analyzers, "char_filter": {"marks": marks()}, "filter": filters,
+        "normalizer": {"lower": lower}, "tokenizer": {"parts": between},
+    })
 }
 
 /// Articles that run into the next word, as the server's own analyzers have them.
@@ -146,7 +154,9 @@ pub fn mappings() -> Json {
         "properties": {
             "id": {"type": "keyword"},
             "url": keyword,
-            "final_url": keyword,
+            "final_url": {
+                "type": "keyword", "ignore_above": KEYWORD, "fields": {"words": {"type": "text", "analyzer": "parts"}},
+            },
             "canonical": keyword,
             "host": lower,
             "domains": lower,

@@ -1,7 +1,8 @@
 //! Searching: a query becomes one request in OpenSearch's query DSL. Nothing that is typed is syntax there.
 //!
 //! A word is looked for as it is written (without case and accents) in title, description and text, and in its other forms
-//! in the field of each language. A phrase, a beginning (`word*`) and what must not be there are taken as written.
+//! in the field of each language. A phrase, a beginning (`word*`), what must not be there and what is asked of one field are
+//! taken as written.
 
 use std::time::Instant;
 
@@ -10,8 +11,8 @@ use serde_json::{Value as Json, json};
 
 use super::client::{Client, Method};
 use super::schema;
-use crate::sink::query::{self, Parsed, Term};
-use crate::sink::{Hit, Hits, Query, SearchError};
+use crate::sink::query::{self, Days, Field, Filters, Parsed, Term};
+use crate::sink::{Bucket, Facets, Hit, Hits, Query, SearchError};
 
 /// How much a word counts by where it is.
 const FIELDS: [&str; 3] = ["title^8", "description^2", "text"];
@@ -32,8 +33,8 @@ const WINDOW: usize = 10_000;
 /// Runs a query over what is behind the alias. Hits beyond the first 10,000 are counted and not shown.
 pub async fn run(client: &Client, alias: &str, query: &Query) -> Result<Hits, SearchError> {
     let started = Instant::now();
-    let parsed = query::parse(&query.text);
-    let body = request(&parsed, query).ok_or(SearchError::Empty)?;
+    let parsed = query::read(query).ok_or(SearchError::Empty)?;
+    let body = request(&parsed, query);
     let unavailable = |why: String| SearchError::Unavailable(why);
     let answer = client.json(Method::Post, &format!("/{alias}/_search"), Some(&body)).await;
     let answer = answer.map_err(|e| unavailable(e.to_string()))?;
@@ -47,12 +48,45 @@ pub async fn run(client: &Client, alias: &str, query: &Query) -> Result<Hits, Se
         .map_err(|e| unavailable(format!("OpenSearch's answer to a search is none: {e}")))?;
     let listed = parsed.all.is_empty();
     let hits = found.hits.hits.into_iter().map(|hit| hit.read(listed)).collect();
-    Ok(Hits { total: found.hits.total.value, hits, took_ms: started.elapsed().as_secs_f64() * 1000.0 })
+    let facets = found.aggregations.map(FoundFacets::read);
+    Ok(Hits { total: found.hits.total.value, hits, facets, took_ms: started.elapsed().as_secs_f64() * 1000.0 })
 }
 
 #[derive(Deserialize)]
 struct Found {
     hits: FoundHits,
+    aggregations: Option<FoundFacets>,
+}
+
+#[derive(Deserialize)]
+struct FoundFacets {
+    host: FoundFacet,
+    language: FoundFacet,
+    date: FoundFacet,
+}
+
+#[derive(Deserialize)]
+struct FoundFacet {
+    buckets: Vec<FoundBucket>,
+}
+
+#[derive(Deserialize)]
+struct FoundBucket {
+    /// The value; of dates a number, and as text in the other.
+    key: Json,
+    key_as_string: Option<String>,
+    doc_count: u64,
+}
+
+impl FoundFacets {
+    fn read(self) -> Facets {
+        let bucket = |b: FoundBucket| {
+            let key = || b.key.as_str().map(str::to_owned);
+            Some(Bucket { value: b.key_as_string.or_else(key)?, count: b.doc_count })
+        };
+        let buckets = |facet: FoundFacet| facet.buckets.into_iter().filter_map(bucket).collect();
+        Facets { host: buckets(self.host), language: buckets(self.language), date: buckets(self.date) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -84,6 +118,7 @@ struct Source {
     final_url: String,
     host: String,
     title: Option<String>,
+    author: Option<String>,
     language: Option<String>,
     date: Option<String>,
     fetched_at: i64,
@@ -97,12 +132,13 @@ struct Highlight {
 
 impl FoundHit {
     fn read(self, listed: bool) -> Hit {
-        let Source { final_url, host, title, language, date, fetched_at } = self.source;
+        let Source { final_url, host, title, author, language, date, fetched_at } = self.source;
         let snippet = self.highlight.text.first().map(String::as_str).unwrap_or_default();
         Hit {
             id: self.id,
             url: final_url,
             title,
+            author,
             host,
             language,
             date,
@@ -113,28 +149,24 @@ impl FoundHit {
     }
 }
 
-/// The request; None if there is nothing to look for.
-fn request(parsed: &Parsed, query: &Query) -> Option<Json> {
-    if parsed.is_empty() && query.site.is_none() && query.language.is_none() {
-        return None;
+/// The request.
+fn request(parsed: &Parsed, query: &Query) -> Json {
+    let mut filters: Vec<Json> = conditions(&parsed.only).into_iter().map(any).collect();
+    if parsed.span != Days::default() {
+        filters.push(within(&parsed.span));
     }
-    // What the caller fixes stands in place of what is typed.
-    let languages = query.language.as_ref().map_or_else(|| parsed.languages.clone(), |l| vec![l.to_lowercase()]);
-    let sites = query.site.as_deref().map_or_else(|| parsed.sites.clone(), |s| vec![query::host(s)]);
-    let mut filters = vec![];
-    if !languages.is_empty() {
-        filters.push(json!({"terms": {"language": languages}}));
-    }
-    if !sites.is_empty() {
-        filters.push(json!({"terms": {"domains": sites}}));
-    }
+    let mut without: Vec<Json> = parsed.none.iter().map(as_written).collect();
+    without.extend(conditions(&parsed.not).into_iter().flatten());
+    without.push(schema::gone());
+    let languages = &parsed.only.languages;
     let words = parsed.all.iter().flatten().count();
     let forms: Vec<String> = schema::languages()
         .filter(|code| words <= FORMS && (languages.is_empty() || languages.iter().any(|l| l == code)))
         .map(|code| format!("stemmed.{code}{STEMMED}"))
         .collect();
     let group = |terms: &Vec<Term>| any(terms.iter().map(|t| wanted(t, &forms)).collect());
-    let shown: Vec<Json> = parsed.all.iter().flatten().map(|t| as_written(t, &["text"])).collect();
+    let plain = parsed.all.iter().flatten().filter(|t| t.field == Field::Words);
+    let shown: Vec<Json> = plain.map(|t| in_fields(t, &["text"])).collect();
     let from = query.offset.min(WINDOW);
     let sort = if parsed.all.is_empty() { json!({"fetched_at": "desc"}) } else { json!({"_score": "desc"}) };
     let mut highlight = json!({
@@ -145,10 +177,10 @@ fn request(parsed: &Parsed, query: &Query) -> Option<Json> {
     if !shown.is_empty() {
         highlight["highlight_query"] = any(shown);
     }
-    Some(json!({
+    let mut request = json!({
         "query": {"bool": {
             "must": parsed.all.iter().map(group).collect::<Vec<_>>(),
-            "must_not": parsed.none.iter().map(|t| as_written(t, &FIELDS)).chain([schema::gone()]).collect::<Vec<_>>(),
+            "must_not": without,
             "filter": filters,
         }},
         "from": from,
@@ -156,9 +188,45 @@ fn request(parsed: &Parsed, query: &Query) -> Option<Json> {
         "sort": [sort, {"id": "asc"}],
         "track_scores": true,
         "track_total_hits": true,
-        "_source": ["final_url", "host", "title", "language", "date", "fetched_at"],
+        "_source": ["final_url", "host", "title", "author", "language", "date", "fetched_at"],
         "highlight": highlight,
-    }))
+    });
+    if query.facets > 0 {
+        request["aggs"] = facets(query.facets.min(Query::FACETS));
+    }
+    request
+}
+
+/// Those of most documents first, of equally many in order; years from the newest.
+fn facets(size: usize) -> Json {
+    let most =
+        |field: &str| json!({"terms": {"field": field, "size": size, "order": [{"_count": "desc"}, {"_key": "asc"}]}});
+    json!({
+        "host": most("host"),
+        "language": most("language"),
+        "date": {
+            "date_histogram": {"field": "date", "calendar_interval": "year", "format": "yyyy", "min_doc_count": 1, "order": {"_key": "desc"}},
+            "aggs": {"newest": {"bucket_sort": {"size": size}}},
+        },
+    })
+}
+
+/// Of each kind, any.
+fn conditions(filters: &Filters) -> Vec<Vec<Json>> {
+    let Filters { sites, languages, dates } = filters;
+    let among = |field: &str, values: &[String]| match values {
+        [] => vec![],
+        values => vec![json!({"terms": {field: values}})],
+    };
+    let all = [among("domains", sites), among("language", languages), dates.iter().map(within).collect()];
+    all.into_iter().filter(|any| !any.is_empty()).collect()
+}
+
+fn within(days: &Days) -> Json {
+    let ends = [("gte", days.from), ("lt", days.until)];
+    let ends: serde_json::Map<String, Json> =
+        ends.into_iter().filter_map(|(name, day)| Some((name.to_owned(), day?.to_string().into()))).collect();
+    json!({"range": {"date": ends}})
 }
 
 fn any(mut queries: Vec<Json>) -> Json {
@@ -170,15 +238,24 @@ fn any(mut queries: Vec<Json>) -> Json {
 
 /// A term that is looked for: as written, and a word in its other forms.
 fn wanted(term: &Term, forms: &[String]) -> Json {
-    let written = as_written(term, &FIELDS);
-    if term.prefix || forms.is_empty() || !is_word(term) {
+    let written = as_written(term);
+    if term.field != Field::Words || term.prefix || forms.is_empty() || !is_word(term) {
         return written;
     }
     let other = json!({"multi_match": {"query": term.text, "type": "best_fields", "fields": forms}});
     json!({"dis_max": {"queries": [written, other]}})
 }
 
-fn as_written(term: &Term, fields: &[&str]) -> Json {
+fn as_written(term: &Term) -> Json {
+    match term.field {
+        Field::Words => in_fields(term, &FIELDS),
+        Field::Title => in_fields(term, &["title"]),
+        Field::Author => in_fields(term, &["author"]),
+        Field::Url => in_fields(term, &["final_url.words"]),
+    }
+}
+
+fn in_fields(term: &Term, fields: &[&str]) -> Json {
     let mut found = json!({"query": term.text, "fields": fields});
     found["type"] = match (term.prefix, is_word(term)) {
         (false, _) => "phrase",

@@ -8,7 +8,7 @@
 //! | table | holds |
 //! |---|---|
 //! | `documents` | the documents, one a row; `text` last, so that the other columns are read without it |
-//! | `search` | FTS5 over `title`, `description` and `text` of `documents`: words folded to lower case and without accents |
+//! | `search` | FTS5 over `title`, `description`, `text`, `author` and `final_url` of `documents`: words folded to lower case and without accents |
 //! | `tombstones` | documents that are gone: nothing older than these brings one back |
 //!
 //! Links are not kept. A document that is fetched again with the same words leaves `search` alone. In a shell, rows may
@@ -34,9 +34,17 @@ const LIMITS: Limits = Limits { items: 256, bytes: 8 << 20 };
 
 const KIND: Kind = Kind {
     application: *b"TidI",
-    version: 2,
-    tables: concat!(include_str!("tables.sql"), include_str!("tombstones.sql")),
-    upgrades: &[include_str!("tombstones.sql")],
+    version: 3,
+    tables: concat!(include_str!("tables.sql"), include_str!("tombstones.sql"), include_str!("words.sql")),
+    upgrades: &[
+        include_str!("tombstones.sql"),
+        // Author and URL are found since version 3. Takes some 100 s a million documents.
+        concat!(
+            "DROP TRIGGER documents_delete; DROP TABLE search;",
+            include_str!("words.sql"),
+            "INSERT INTO search(search) VALUES ('rebuild');"
+        ),
+    ],
     synchronous: Synchronous::Full,
     cache: 16 * 1024,
 };

@@ -63,6 +63,8 @@ struct Words<'a> {
     title: Option<Cow<'a, str>>,
     description: Option<Cow<'a, str>>,
     text: Cow<'a, str>,
+    author: Option<Cow<'a, str>>,
+    final_url: Cow<'a, str>,
 }
 
 fn put(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Written> {
@@ -107,6 +109,8 @@ fn write_document(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Writte
         title: d.title.as_deref().map(without_nul),
         description: d.description.as_deref().map(without_nul),
         text: without_nul(&d.text),
+        author: d.author.as_deref().map(without_nul),
+        final_url: without_nul(&d.final_url),
     };
     let Some((n, version)) = held(tx, &d.id)? else {
         write(tx, INSERT, None, d, &words)?;
@@ -116,9 +120,17 @@ fn write_document(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Writte
     if version > d.fetched_at {
         return Ok(Written::Stale);
     }
-    let old = tx.prepare_cached("SELECT title, description, text FROM documents WHERE n = ?")?.query_row([n], |r| {
+    const HELD: &str = "SELECT title, description, text, author, final_url FROM documents WHERE n = ?";
+    let old = tx.prepare_cached(HELD)?.query_row([n], |r| {
         let column = |at| r.get::<_, Option<String>>(at).map(|t| t.map(Cow::Owned));
-        Ok(Words { title: column(0)?, description: column(1)?, text: r.get::<_, String>(2)?.into() })
+        let full = |at| r.get::<_, String>(at).map(Cow::Owned);
+        Ok(Words {
+            title: column(0)?,
+            description: column(1)?,
+            text: full(2)?,
+            author: column(3)?,
+            final_url: full(4)?,
+        })
     })?;
     // FTS5 must be told what it is to forget, word for word.
     if old != words {
@@ -133,19 +145,21 @@ fn write_document(tx: &Transaction<'_>, d: &Enriched) -> rusqlite::Result<Writte
 
 /// Makes a document's words found.
 fn find(tx: &Transaction<'_>, n: i64, words: &Words<'_>) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO search(rowid, title, description, text) VALUES (?, ?, ?, ?)")?.execute(params![
-        n,
-        words.title,
-        words.description,
-        words.text
-    ])?;
-    Ok(())
+    const FIND: &str =
+        "INSERT INTO search(rowid, title, description, text, author, final_url) VALUES (?, ?, ?, ?, ?, ?)";
+    tell(tx, FIND, n, words)
 }
 
 /// And found no more.
 fn forget(tx: &Transaction<'_>, n: i64, words: &Words<'_>) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO search(search, rowid, title, description, text) VALUES ('delete', ?, ?, ?, ?)")?
-        .execute(params![n, words.title, words.description, words.text])?;
+    const FORGET: &str = "INSERT INTO search(search, rowid, title, description, text, author, final_url)
+        VALUES ('delete', ?, ?, ?, ?, ?, ?)";
+    tell(tx, FORGET, n, words)
+}
+
+fn tell(tx: &Transaction<'_>, sql: &str, n: i64, words: &Words<'_>) -> rusqlite::Result<()> {
+    let Words { title, description, text, author, final_url } = words;
+    tx.prepare_cached(sql)?.execute(params![n, title, description, text, author, final_url])?;
     Ok(())
 }
 
@@ -163,9 +177,9 @@ fn write(tx: &Transaction<'_>, sql: &str, n: Option<i64>, d: &Enriched, words: &
         // SQLite takes NaN for NULL.
         ":language_confidence": if d.language_confidence.is_nan() { 0.0 } else { d.language_confidence },
         ":url": d.url,
-        ":final_url": d.final_url,
+        ":final_url": words.final_url,
         ":canonical": d.canonical,
-        ":author": d.author,
+        ":author": words.author,
         ":site_name": d.site_name,
         ":title": words.title,
         ":attrs": serde_json::to_string(&d.attrs).unwrap_or_default(),
