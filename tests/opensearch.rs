@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use serde_json::{Value as Json, json};
-use services::{OpenSearch, http, unique};
+use services::{Front, OpenSearch, http, unique};
 use tidemill::config;
 use tidemill::record::Enriched;
 use tidemill::sink::opensearch::OpenSearchIndex;
@@ -23,6 +23,7 @@ use tidemill::sink::opensearch::client::Client;
 use tidemill::sink::opensearch::reindex::{self, Step};
 use tidemill::sink::opensearch::schema::Schema;
 use tidemill::sink::{Query, Search, Sink, SinkError, Written};
+use whole::Running;
 
 /// Longest that anything here may take.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -344,6 +345,45 @@ fn tidemill(own: &Own, data: &std::path::Path, args: &[&str]) -> Output {
 
 fn json_of(o: &Output) -> Json {
     serde_json::from_slice(&o.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&o.stderr)))
+}
+
+/// Over TLS, with a certificate that a private authority signed, and signed as the server wants.
+#[test]
+fn a_cluster_behind_tls_wants_a_password_or_a_signature() {
+    let own = Own::on(OpenSearch::shared());
+    let basic = Front::start(&own.url, ("FRONT_BASIC", "tide:m:ll"));
+    let aws = Front::start(&own.url, ("FRONT_SIGV4", "AKIDTIDE s3cr3t/+= sa-east-1 es"));
+    let dir = tempfile::tempdir().unwrap();
+    let run = |front: &Front, env: &[(&str, &str)], args: &[&str]| {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        whole::clean(&mut c).env("TIDEMILL_PREFIX", &own.prefix).args(["--opensearch", front.url()]);
+        c.env("SSL_CERT_FILE", front.ca()).envs(env.iter().copied());
+        Running::start(c.arg("--data").arg(dir.path()).args(args)).ended(whole::LIMIT)
+    };
+    let plan = &["index", "plan", "--json"];
+    let password = |password| [("TIDEMILL_OPENSEARCH__BASIC_AUTH", password)].to_vec();
+    let keys = |secret| {
+        let region = ("TIDEMILL_OPENSEARCH__AWS_REGION", "sa-east-1");
+        [("AWS_ACCESS_KEY_ID", "AKIDTIDE"), ("AWS_SECRET_ACCESS_KEY", secret), region].to_vec()
+    };
+    for (front, wrong, right) in
+        [(&basic, password("tide:m"), password("tide:m:ll")), (&aws, keys("wrong"), keys("s3cr3t/+="))]
+    {
+        let refused = run(front, &wrong, plan).expect(1);
+        assert!(refused.stderr.contains("not signed as it should be"), "{refused:?}");
+        let unknown = run(front, &[&right[..], &[("SSL_CERT_FILE", "/dev/null")]].concat(), plan).expect(1);
+        assert!(unknown.stderr.contains("ertificate"), "{unknown:?}");
+        run(front, &right, &["index", "apply", "--yes"]).expect(0);
+        // Written by a bulk request.
+        let page = front.url().replace("localhost", "a.test");
+        run(front, &right, &["index", "delete", &page, "--yes"]).expect(0);
+        let found = run(front, &right, &["search", "--json", "maré date:2000..", "--facets"]).expect(0).json();
+        assert_eq!((&found["total"], &found["facets"]["host"]), (&json!(0), &json!([])));
+    }
+    let tombstones = http("POST", &format!("{}/{}/_search", own.url, own.alias()), "application/json", "").1;
+    assert_eq!(tombstones["hits"]["total"]["value"], 2, "{tombstones}");
+    let both = run(&aws, &[keys("x"), password("a:b")].concat(), plan).expect(2);
+    assert!(both.stderr.contains("remove one"), "{both:?}");
 }
 
 #[test]

@@ -17,6 +17,11 @@ pub struct OpenSearch {
     pub url: String,
     /// `user:password`; empty for none.
     pub basic_auth: Secret,
+    /// Region of an Amazon OpenSearch domain: requests are signed (SigV4), with credentials from AWS_* in the environment or
+    /// the machine's role. Empty for a cluster that wants no signature.
+    pub aws_region: String,
+    /// What requests are signed for: `es` for a domain, `aoss` for a Serverless collection.
+    pub aws_service: String,
     /// Longest time of one request.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub timeout: Duration,
@@ -45,6 +50,8 @@ impl Default for OpenSearch {
         OpenSearch {
             url: String::new(),
             basic_auth: Secret::default(),
+            aws_region: String::new(),
+            aws_service: "es".into(),
             timeout: Duration::from_secs(120),
             patience: Duration::from_secs(30),
             batch: 100,

@@ -272,6 +272,28 @@ pub fn http(method: &str, url: &str, kind: &str, body: &str) -> (u16, serde_json
     (status, serde_json::from_str(body).unwrap_or_default())
 }
 
+/// An HTTPS server before another one: it lets through what is signed as it wants.
+pub struct Front {
+    held: Held,
+}
+
+impl Front {
+    /// `wants`: `FRONT_BASIC` or `FRONT_SIGV4`, and the value; see the script.
+    pub fn start(target: &str, wants: (&str, &str)) -> Front {
+        Front { held: Held::start("front", &[target], &[wants]) }
+    }
+
+    /// `https://localhost:PORT`.
+    pub fn url(&self) -> &str {
+        &self.held.says
+    }
+
+    /// Who signed its certificate, PEM.
+    pub fn ca(&self) -> PathBuf {
+        self.held.folder.join("ca.pem")
+    }
+}
+
 /// A script under `--hold`: it ends its service when the pipe to it closes, so when this is dropped and when this process
 /// dies.
 struct Held {

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use aws_types::region::Region;
 use bytes::Bytes;
 use opensearch::auth::Credentials;
 use opensearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -15,6 +16,7 @@ use serde_json::Value as Json;
 pub use opensearch::http::Method;
 
 use crate::config;
+use crate::upstream::aws;
 
 /// How long a node that did not answer is passed over.
 const REST: Duration = Duration::from_secs(10);
@@ -115,13 +117,12 @@ impl Client {
     pub fn new(config: &config::OpenSearch) -> Result<Client, String> {
         // Another part of the process may have installed a provider; any will do.
         let _already = rustls::crypto::ring::default_provider().install_default();
-        let auth = config.basic_auth.reveal();
-        let (user, password) = auth.split_once(':').unwrap_or((auth, ""));
+        let auth = credentials(config)?;
         let node = |url: url::Url| {
             let shown = url.as_str().trim_end_matches('/').to_owned();
             let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).disable_proxy();
-            if !auth.is_empty() {
-                builder = builder.auth(Credentials::Basic(user.to_owned(), password.to_owned()));
+            if let Some(auth) = &auth {
+                builder = builder.auth(auth.clone()).service_name(&config.aws_service);
             }
             let transport = builder.build().map_err(|e| format!("no client for OpenSearch at {shown}: {e}"))?;
             Ok(Node { transport, url: shown, rests_until: AtomicU64::new(0) })
@@ -169,6 +170,26 @@ impl Client {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let at = |n: usize| &self.nodes[first.wrapping_add(n) % count];
         (0..count).map(at).find(|node| node.rests_until.load(Ordering::Relaxed) <= now).unwrap_or_else(|| at(0))
+    }
+}
+
+/// How requests say who sends them.
+fn credentials(config: &config::OpenSearch) -> Result<Option<Credentials>, String> {
+    let basic = config.basic_auth.reveal();
+    match (basic.is_empty(), config.aws_region.is_empty()) {
+        (true, true) => Ok(None),
+        (false, true) => {
+            let (user, password) = basic.split_once(':').unwrap_or((basic, ""));
+            Ok(Some(Credentials::Basic(user.to_owned(), password.to_owned())))
+        }
+        (true, false) => {
+            let provider = aws::credentials(&config.aws_region)?;
+            Ok(Some(Credentials::AwsSigV4(provider, Region::new(config.aws_region.clone()))))
+        }
+        (false, false) => Err(
+            "opensearch.basic_auth and opensearch.aws_region are both set; a request has one signature, so remove one"
+                .into(),
+        ),
     }
 }
 
