@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "../examples/sink/folder.rs"]
+mod folder;
 #[path = "services/mod.rs"]
 mod services;
 
@@ -71,7 +73,26 @@ const OPENSEARCH: Kind = Kind {
     replaces: true,
 };
 
-const KINDS: [Kind; 3] = [SQLITE, JSONL, OPENSEARCH];
+/// What docs/sinks.md shows.
+const FOLDER: Kind = Kind {
+    open: |dir| Arc::new(folder::Folder::open(&dir.join("documents")).unwrap()),
+    held: |dir| {
+        let files = std::fs::read_dir(dir.join("documents")).unwrap();
+        let held = files.map(|f| serde_json::from_slice(&std::fs::read(f.unwrap().path()).unwrap()).unwrap());
+        let held = held.filter(|d: &Enriched| !d.gone);
+        held.map(|d| (d.id, (d.fetched_at, d.text))).collect()
+    },
+    replaces: true,
+};
+
+const KINDS: [Kind; 4] = [SQLITE, JSONL, OPENSEARCH, FOLDER];
+
+#[test]
+fn the_example_in_the_documentation_is_the_one_that_is_tested() {
+    let shown = include_str!("../docs/sinks.md");
+    let code = shown.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(code, include_str!("../examples/sink/folder.rs"), "copy examples/sink/folder.rs into docs/sinks.md");
+}
 
 /// A folder has an index of its own on the cluster.
 fn on_cluster(dir: &Path) -> OpenSearchIndex {
@@ -234,7 +255,8 @@ async fn takes_any_text_and_large_documents() {
         nan.language_confidence = f64::NAN;
         nan.title = Some("\0".into());
         nan.attrs.insert("\0\"k".into(), "'v".into());
-        if sink.name() != "jsonl" {
+        // JSON has no NaN.
+        if !matches!(sink.name(), "jsonl" | "folder") {
             assert_eq!(sink.put(Arc::new(nan)).await, Ok(Written::Created));
         }
         let held = (kind.held)(dir.path());

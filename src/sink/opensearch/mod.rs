@@ -22,7 +22,7 @@
 //! | `search` | a query as OpenSearch reads it |
 //! | `select` | documents by where they come from; old tombstones |
 
-mod body;
+pub mod body;
 mod bulk;
 pub mod client;
 pub mod index;
