@@ -294,10 +294,88 @@ async fn a_cluster_that_is_not_there_is_unavailable_and_says_where() {
     let put = sink.put(Arc::new(document("a", 1, "text"))).await;
     assert!(matches!(&put, Err(SinkError::Unavailable(why)) if why.contains("127.0.0.1:9")), "{put:?}");
     assert!(sink.search(&Query::new("text")).await.unwrap_err().to_string().contains("127.0.0.1:9"));
-    // One of two nodes is: the other does the work.
-    let two = Own { url: format!("{},{}", own.url, OpenSearch::shared()), prefix: own.prefix };
-    let sink = two.open(|_| {});
-    assert_eq!(sink.put(Arc::new(document("a", 1, "text"))).await, Ok(Written::Created));
+}
+
+/// Of four nodes one is not there, one closes connections and one says nothing: the fourth does the work, until they are back.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_away_are_passed_over_until_they_answer_a_check() {
+    let own = Own::on(OpenSearch::shared());
+    let (shut, silent) = (Relay::new().await, Relay::new().await);
+    let urls = ["http://127.0.0.1:9", &shut.url, &silent.url, &own.url].join(",");
+    shut.is(Door::Shut);
+    silent.is(Door::Silent);
+    let four = Own { url: urls, prefix: own.prefix.clone() };
+    let sink = four.open(|c| {
+        c.timeout = Duration::from_secs(3);
+        c.health_interval = Duration::from_millis(200);
+    });
+    let put = |from: i64, to: i64| put_all(&sink, (from..to).map(|i| document(&format!("d{i}"), 1, "text")));
+    assert_eq!(put(0, 50).await, Default::default());
+    // What each answered well.
+    let answered = |node: &str| {
+        let series =
+            format!("tidemill_endpoint_requests_total{{endpoint=\"{node}\",outcome=\"ok\",service=\"opensearch\"}} ");
+        let all = tidemill::telemetry::exposition();
+        all.lines().find_map(|l| l.strip_prefix(&series)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    assert_eq!((answered(&shut.url), answered(&silent.url)), (0, 0));
+    shut.is(Door::Open);
+    silent.is(Door::Open);
+    let all_work = async {
+        let mut i = 100;
+        while answered(&shut.url).min(answered(&silent.url)) < 3 {
+            assert_eq!(put(i, i + 1).await, Default::default());
+            i += 1;
+        }
+    };
+    tokio::time::timeout(LIMIT, all_work).await.unwrap();
+    assert_eq!(answered("http://127.0.0.1:9"), 0);
+    assert!(own.held().len() > 52);
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Door {
+    Open,
+    /// Takes connections and says nothing.
+    Silent,
+    /// Closes connections at once.
+    Shut,
+}
+
+/// A way to the shared server that can be closed.
+struct Relay {
+    url: String,
+    door: tokio::sync::watch::Sender<Door>,
+}
+
+impl Relay {
+    async fn new() -> Relay {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (door, doors) = tokio::sync::watch::channel(Door::Open);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (door, mut doors) = (*doors.borrow(), doors.clone());
+                tokio::spawn(async move {
+                    match door {
+                        Door::Shut => drop(client),
+                        // As long as it is so.
+                        Door::Silent => drop(doors.wait_for(|d| *d != Door::Silent).await.map(drop)),
+                        Door::Open => {
+                            let to = OpenSearch::shared().strip_prefix("http://").unwrap();
+                            let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+                            let _ended = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                        }
+                    }
+                });
+            }
+        });
+        Relay { url, door }
+    }
+
+    fn is(&self, door: Door) {
+        self.door.send_replace(door);
+    }
 }
 
 /// Words in other forms than the text has them, in its language; phrases, and what must not be there, as they are.

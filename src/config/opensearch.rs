@@ -25,6 +25,9 @@ pub struct OpenSearch {
     /// Longest time of one request.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub timeout: Duration,
+    /// How often each of several nodes is asked whether it is there. One that is not is passed over.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub health_interval: Duration,
     /// How long documents that the cluster has no room for are sent again, before they wait in the retry topics.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub patience: Duration,
@@ -53,6 +56,7 @@ impl Default for OpenSearch {
             aws_region: String::new(),
             aws_service: "es".into(),
             timeout: Duration::from_secs(120),
+            health_interval: Duration::from_secs(30),
             patience: Duration::from_secs(30),
             batch: 100,
             max_batch: 5_000,

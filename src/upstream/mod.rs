@@ -3,4 +3,5 @@
 pub mod aws;
 pub mod breaker;
 pub mod calls;
+pub mod pool;
 pub mod s3;

@@ -1,10 +1,10 @@
-//! Requests to a cluster: one of its nodes after the other, those that do not answer left alone for a while.
+//! Requests to a cluster: one of its nodes after the other, without those that do not answer.
 //!
 //! One call, one answer: what a status means is for the caller to say.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_types::region::Region;
 use bytes::Bytes;
@@ -17,9 +17,11 @@ pub use opensearch::http::Method;
 
 use crate::config;
 use crate::upstream::aws;
+use crate::upstream::breaker::Ended;
+use crate::upstream::pool::Pool;
 
-/// How long a node that did not answer is passed over.
-const REST: Duration = Duration::from_secs(10);
+/// Longest time for a node to say that it is there.
+const CHECK: Duration = Duration::from_secs(10);
 /// Longest reason of the server that is repeated, in characters.
 const REASON: usize = 500;
 
@@ -97,23 +99,15 @@ fn short(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(REASON).collect()
 }
 
-struct Node {
-    transport: Transport,
-    url: String,
-    /// Milliseconds of the client's age until which it is passed over.
-    rests_until: AtomicU64,
-}
-
 /// A client of one cluster.
 pub struct Client {
-    nodes: Vec<Node>,
-    turn: AtomicUsize,
-    born: Instant,
+    nodes: Arc<Pool<Transport>>,
     timeout: Duration,
 }
 
 impl Client {
-    /// A client for the cluster that is configured. Asks nothing.
+    /// A client for the cluster that is configured. Asks nothing; within a runtime, several nodes are asked every
+    /// `health_interval` whether they are there.
     pub fn new(config: &config::OpenSearch) -> Result<Client, String> {
         // Another part of the process may have installed a provider; any will do.
         let _already = rustls::crypto::ring::default_provider().install_default();
@@ -125,13 +119,18 @@ impl Client {
                 builder = builder.auth(auth.clone()).service_name(&config.aws_service);
             }
             let transport = builder.build().map_err(|e| format!("no client for OpenSearch at {shown}: {e}"))?;
-            Ok(Node { transport, url: shown, rests_until: AtomicU64::new(0) })
+            Ok((shown, transport))
         };
         let nodes = config.nodes().into_iter().map(node).collect::<Result<Vec<_>, String>>()?;
         if nodes.is_empty() {
             return Err("no URL of OpenSearch is configured; set opensearch.url or --opensearch".into());
         }
-        Ok(Client { nodes, turn: AtomicUsize::new(0), born: Instant::now(), timeout: config.timeout })
+        let nodes = Arc::new(Pool::new("opensearch", nodes));
+        if nodes.len() > 1 && tokio::runtime::Handle::try_current().is_ok() {
+            let timeout = CHECK.min(config.timeout);
+            nodes.keep_checking(config.health_interval, move |node: &Transport| answers(node.clone(), timeout));
+        }
+        Ok(Client { nodes, timeout: config.timeout })
     }
 
     /// A request with a JSON body, or none. `path` with its query string, escaped.
@@ -144,33 +143,50 @@ impl Client {
         self.send(Method::Post, path, "application/x-ndjson", Some(lines)).await
     }
 
+    /// A node that could not be reached has been sent nothing, so the next one is.
     async fn send(&self, method: Method, path: &str, kind: &'static str, body: Option<Bytes>) -> Result<Answer, Away> {
-        let node = self.node();
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        let sent = node.transport.send(method, path, headers, None::<&()>, body, Some(self.timeout)).await;
-        let answer = match sent {
-            Ok(response) => {
-                let status = response.status_code().as_u16();
-                response.bytes().await.map(|body| Answer { status, body })
-            }
-            Err(e) => Err(e),
-        };
-        answer.map_err(|e| {
-            node.rests_until.store(millis(self.born.elapsed() + REST), Ordering::Relaxed);
+        let mut tried = vec![];
+        loop {
+            let Some(node) = self.nodes.pick(&tried) else {
+                return Err(Away {
+                    node: "any of its nodes".into(),
+                    why: "none can be reached".into(),
+                    reached: false,
+                });
+            };
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            let sent = node.value().send(method, path, headers, None::<&()>, body.clone(), Some(self.timeout)).await;
+            let answer = match sent {
+                Ok(response) => {
+                    let status = response.status_code().as_u16();
+                    response.bytes().await.map(|body| Answer { status, body })
+                }
+                Err(e) => Err(e),
+            };
+            let e = match answer {
+                Ok(answer) => {
+                    node.ended(if answer.status >= 500 { Ended::Failed } else { Ended::Well });
+                    return Ok(answer);
+                }
+                Err(e) => e,
+            };
             let why =
                 if e.is_timeout() { format!("no answer within {} s", self.timeout.as_secs_f64()) } else { deepest(&e) };
-            Away { node: node.url.clone(), why, reached: !is_connect(&e) }
-        })
+            let away = Away { node: node.name().to_owned(), why, reached: !is_connect(&e) };
+            tried.push(node.at());
+            node.ended(Ended::Unanswered);
+            if away.reached || tried.len() == self.nodes.len() {
+                return Err(away);
+            }
+        }
     }
+}
 
-    /// The next in turn that does not rest; if all do, the next in turn.
-    fn node(&self) -> &Node {
-        let (count, now) = (self.nodes.len(), millis(self.born.elapsed()));
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        let at = |n: usize| &self.nodes[first.wrapping_add(n) % count];
-        (0..count).map(at).find(|node| node.rests_until.load(Ordering::Relaxed) <= now).unwrap_or_else(|| at(0))
-    }
+/// Whether a node is there, whatever it says.
+async fn answers(node: Transport, timeout: Duration) -> bool {
+    let answer = node.send(Method::Head, "/", HeaderMap::new(), None::<&()>, None::<Bytes>, Some(timeout)).await;
+    answer.is_ok_and(|answer| answer.status_code().as_u16() < 500)
 }
 
 /// How requests say who sends them.
@@ -191,10 +207,6 @@ fn credentials(config: &config::OpenSearch) -> Result<Option<Credentials>, Strin
                 .into(),
         ),
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn is_connect(e: &opensearch::Error) -> bool {
