@@ -78,6 +78,10 @@ fn what_cannot_be_meant_ends_with_2() {
         (&["submit", "http://a/", "--file", "x"], &["--file"]),
         (&["dlq", "replay"], &["--all"]),
         (&["dlq", "ls", "--class", "tiemout"], &["tiemout", "timeout"]),
+        (&["dlq", "stats", "--by", "cause"], &["cause", "stage, class, host or fingerprint"]),
+        (&["dlq", "ls", "--since", "soon"], &["soon", "10m ago"]),
+        (&["dlq", "ls", "--attempts", "few"], &["few", "2..4"]),
+        (&["dlq", "ls", "--path", "url"], &["url", "$.attrs.source"]),
         (&["search", "x"], &["no index", "--data"]),
         (&["top", "--every", "0s"], &["100ms"]),
         (&["tail", "paegs"], &["paegs", "nearest is pages"]),
@@ -471,6 +475,28 @@ fn a_letter_that_is_replayed_succeeds_once_the_page_is_well() {
     assert!(shown["value_hex"].as_str().unwrap().starts_with("c301"), "the record's own bytes: {shown}");
     let people = t.run(&["dlq", "show", id]).expect(0).stdout;
     assert!(people.contains("answered 403") && people.contains(&sick), "{people}");
+
+    assert!(people.contains("url_task") && people.contains("\"url\": "), "the value, decoded: {people}");
+    assert!(shown["value"]["url"] == *sick && shown["history"][0]["outcome"] == "dead_lettered", "{shown}");
+    let stats = t.json(&["dlq", "stats", "--by", "class,host", "--since", "1h ago", "--json"]);
+    assert_eq!((&stats["letters"], &stats["groups"][0]["letters"]), (&2.into(), &2.into()), "{stats}");
+    assert_eq!((&stats["groups"][0]["class"], &stats["groups"][0]["fingerprint"]), (&"http-4xx".into(), &().into()));
+    let cause = shown["fingerprint"].as_str().unwrap();
+    let people = t.run(&["dlq", "stats"]).expect(0).stdout;
+    let words = [cause, "http-4xx", "answered 40", "2 dead letters, 1 groups"];
+    assert!(words.iter().all(|w| people.contains(w)), "{people}");
+    assert_eq!(t.json(&["dlq", "ls", "--until", "1h ago", "--json"]), serde_json::json!([]));
+    for (flags, found) in [
+        (["--path", "$.url"], 2),
+        (["--path", "$.nowhere"], 0),
+        (["--grep", "/sick"], 1),
+        (["--header", "tidemill.job"], 2),
+        (["--attempts", "1"], 2),
+        (["--attempts", "2.."], 0),
+    ] {
+        let all = [&["dlq", "ls", "--json"][..], &flags].concat();
+        assert_eq!(t.json(&all).as_array().unwrap().len(), found, "{flags:?}");
+    }
 
     let dry = t.json(&["dlq", "replay", id, "--dry-run", "--json"]);
     assert_eq!((&dry["replayed"], &dry["dry_run"]), (&1.into(), &true.into()));

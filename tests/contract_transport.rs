@@ -55,6 +55,7 @@ contract! {
     a_member_that_lost_its_lease_gets_a_new_one,
     a_paused_partition_is_silent_until_resumed,
     reads_bounds_and_tails_need_no_group,
+    a_time_has_an_offset,
     unknown_topics_are_named,
     a_record_is_delivered_without_waiting_for_a_poll,
     unequal_partition_counts_are_refused,
@@ -365,6 +366,35 @@ async fn a_paused_partition_is_silent_until_resumed(log: &dyn Log) {
     assert!(resumed.elapsed() < Duration::from_secs(2));
     let of: Vec<_> = r.records.iter().filter(|x| x.at == at).map(|x| x.offset).collect();
     assert_eq!(of, [0, 1, 2, 3, 4]);
+}
+
+async fn a_time_has_an_offset(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 3)]).await;
+    assert_eq!(t.offsets_at("in", 0).await.unwrap(), [(0, 0), (1, 0), (2, 0)]);
+    for i in 0..6 {
+        t.append(vec![placed("in", 0, i.to_string()), placed("in", 2, i.to_string())]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let all = read_until(&*t, "in", 12).await;
+    let ends: Vec<_> = t.bounds("in").await.unwrap().iter().map(|b| (b.partition, b.end)).collect();
+    assert_eq!(t.offsets_at("in", 0).await.unwrap(), [(0, 0), (1, 0), (2, 0)]);
+    let later = all.iter().map(|r| r.timestamp).max().unwrap() + 1;
+    assert_eq!(t.offsets_at("in", later).await.unwrap(), ends);
+    for r in &all {
+        let found = t.offsets_at("in", r.timestamp).await.unwrap();
+        for (p, offset) in found {
+            // The first that is not older.
+            let first = all.iter().find(|x| x.at.partition == p && x.timestamp >= r.timestamp).map(|x| x.offset);
+            assert_eq!(
+                Some(offset),
+                first.or_else(|| ends.iter().find(|e| e.0 == p).map(|e| e.1)),
+                "{p}: {}",
+                r.timestamp
+            );
+        }
+    }
+    let e = t.offsets_at("nowhere", 0).await.unwrap_err();
+    assert!(matches!(&e, TransportError::NoTopic(t) if t == "nowhere"), "{e}");
 }
 
 async fn reads_bounds_and_tails_need_no_group(log: &dyn Log) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::engine::{LIMITS, Working, create, events, full, names, page, stage};
 use common::{SqliteLog, eventually, placed, read_all};
 use futures::FutureExt;
-use tidemill::dlq::{self, Filter, LetterId, Report};
+use tidemill::dlq::{self, By, Filter, LetterId, Report};
 use tidemill::engine::Outcome;
 use tidemill::jobs::{self, Lane, NewJob};
 use tidemill::record::headers::{ATTEMPT, JOB, REPLAY, TASK, URL};
@@ -67,8 +67,31 @@ async fn letters_are_found_by_any_of_their_marks() {
     assert_eq!(count(log, Filter { stage: Some(StageName::Index), ..Filter::default() }).await, 0);
     assert_eq!(count(log, Filter { since: Some(now_ms() + 1_000), ..Filter::default() }).await, 0);
     assert_eq!(count(log, Filter { since: Some(now_ms() - 600_000), ..Filter::default() }).await, LETTERS as u64);
+    for (attempts, expected) in [((Some(1), Some(1)), LETTERS), ((Some(2), None), 0), ((None, Some(3)), LETTERS)] {
+        assert_eq!(count(log, Filter { attempts, ..Filter::default() }).await, expected as u64, "{attempts:?}");
+    }
+    let path = |p: &str| Filter { path: Some(serde_json_path::JsonPath::parse(p).unwrap()), ..Filter::default() };
+    assert_eq!(count(log, path("$.url")).await, LETTERS as u64);
+    assert_eq!(count(log, path("$.nowhere")).await, 0);
+    assert_eq!(count(log, path("$[?@ == 'http://b.example/7']")).await, 1);
+    let grep = |p: &str| Filter { grep: Some(regex::Regex::new(p).unwrap()), ..Filter::default() };
+    assert_eq!(count(log, grep(r"example/7\b")).await, 1, "of the value");
+    assert_eq!(count(log, grep("is of no use$")).await, LETTERS as u64, "of the message");
+    let header = |name: &str, value: Option<&str>| Filter {
+        headers: vec![(name.into(), value.map(str::to_owned))],
+        ..Filter::default()
+    };
+    assert_eq!(count(log, header(JOB, None)).await, LETTERS as u64);
+    assert_eq!(count(log, header(JOB, Some("j"))).await, LETTERS as u64);
+    assert_eq!(count(log, header(JOB, Some("k"))).await, 0);
+    // Halves by time, each of them read through the log's index.
+    let times: Vec<i64> = all.letters.iter().map(|l| l.record.timestamp).collect();
+    let time = *times.iter().min().unwrap();
+    let before = count(log, Filter { until: Some(time), ..Filter::default() }).await;
+    let after = count(log, Filter { since: Some(time), ..Filter::default() }).await;
+    assert!(before + after == LETTERS as u64 && after >= 10, "{before} before and {after} after");
     let one = &all.letters[3];
-    let same = count(log, Filter { fingerprint: one.fingerprint().map(str::to_owned), ..Filter::default() }).await;
+    let same = count(log, Filter { fingerprint: one.fingerprint(), ..Filter::default() }).await;
     assert_eq!(same, if one.host().as_deref() == Some("a.example") { of_a } else { LETTERS as u64 - of_a });
 
     assert_eq!(dlq::show(log, &names(), &one.id).await.unwrap().as_ref(), Some(one));
@@ -76,6 +99,39 @@ async fn letters_are_found_by_any_of_their_marks() {
         assert_eq!(dlq::show(log, &names(), &nowhere.parse::<LetterId>().unwrap()).await.unwrap(), None);
     }
     working.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_are_counted_by_what_they_have_in_common() {
+    let (_file, log, _, working) = with_letters().await;
+    let log = &*log;
+    let of = async |filter: &Filter, by: &[By]| dlq::stats(log, &names(), filter, by).await.unwrap();
+    let (all, of_a) = (LETTERS as u64, LETTERS as u64 / 3);
+    let by_cause = of(&Filter::default(), &[By::Stage, By::Class, By::Fingerprint]).await;
+    assert_eq!((by_cause.letters, by_cause.others, by_cause.groups.len()), (all, 0, 2), "{by_cause:?}");
+    let (first, second) = (&by_cause.groups[0], &by_cause.groups[1]);
+    assert_eq!((first.letters, second.letters), (all - of_a, of_a), "the largest first");
+    assert_eq!(first.key.class.as_deref(), Some("parse"));
+    assert!(first.first <= first.last && first.message.ends_with("is of no use"), "{first:?}");
+    let sample = dlq::show(log, &names(), &first.sample).await.unwrap().unwrap();
+    assert_eq!((sample.fingerprint(), sample.at()), (first.key.fingerprint.clone(), first.last));
+    let by_host = of(&Filter { class: Some(FailureClass::Http4xx), ..Filter::default() }, &[By::Host]).await;
+    assert_eq!((by_host.groups.len(), by_host.groups[0].key.host.as_deref()), (1, Some("a.example")));
+    assert_eq!(of(&Filter::default(), &[]).await.groups.len(), 1);
+    // What was put back is told apart.
+    let filter = Filter { host: Some("a.example".into()), ..Filter::default() };
+    dlq::replay(log, &names(), &filter, "r", false).await.unwrap();
+    working.stop().await;
+    let put_back = of(&filter, &[By::Host]).await.groups[0].replayed;
+    assert_eq!(put_back, of_a);
+    let left = of(&Filter { not_replayed: true, class: Some(FailureClass::Parse), ..Filter::default() }, &[]).await;
+    assert_eq!(left.letters, all - of_a);
+    // The way of a letter's task.
+    let meta = sample.meta();
+    let history = jobs::history(log, &names(), &meta.task, meta.first_seen).await.unwrap();
+    let steps: Vec<_> = history.iter().map(|e| (e.stage.as_str(), e.outcome)).collect();
+    assert_eq!(steps, [("fetch", OutcomeKind::DeadLettered)]);
+    assert_eq!(jobs::history(log, &names(), "nobody", 0).await.unwrap(), vec![]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,7 +154,7 @@ async fn a_letter_is_put_back_once_and_handled_again() {
     assert_eq!((rest.matched, rest.already, rest.replayed), (LETTERS as u64, of_a, LETTERS as u64 - of_a));
     assert_eq!(count(&*log, Filter { not_replayed: true, ..Filter::default() }).await, 0);
     let shown = dlq::list(&*log, &names(), &only_a, 1_000).await.unwrap();
-    assert!(shown.letters.iter().all(|l| l.replayed.as_ref().is_some_and(|r| r.run == "run-1" && r.at > 0)));
+    assert!(shown.letters.iter().all(|l| l.replayed.as_ref().is_some_and(|(run, at)| &**run == "run-1" && *at > 0)));
 
     // As they were, on their partition, without the failure.
     let back = read_all(&*log, &full("fetch.retry.1")).await;

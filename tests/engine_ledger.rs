@@ -295,6 +295,9 @@ impl Transport for Spoiled {
     async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>> {
         self.inner.bounds(topic).await
     }
+    async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>> {
+        self.inner.offsets_at(topic, time).await
+    }
     async fn read(&self, at: &TopicPartition, from: i64, records: usize, bytes: usize) -> Result<Vec<Incoming>> {
         self.inner.read(at, from, records, bytes).await
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use serde_json_path::JsonPath;
 
+use crate::dlq::By;
 use crate::record::FailureClass;
 use crate::telemetry::logs::Format;
 use crate::topology::{self, Ladder, StageName};
@@ -105,8 +107,8 @@ pub enum Command {
     /// The HTTP cache: what is in it, and removing from it
     #[command(subcommand, after_help = CACHE)]
     Cache(Cache),
-    /// Dead letters: list, show, replay
-    #[command(subcommand)]
+    /// Dead letters: by cause and one by one, and back to work
+    #[command(subcommand, after_help = DLQ)]
     Dlq(Dlq),
     /// Topics: what there is, what should be, and the way there
     #[command(subcommand, after_help = TOPICS)]
@@ -590,13 +592,63 @@ pub struct LetterFlags {
     /// Only this host
     #[arg(long)]
     pub host: Option<String>,
-    /// Only this cause
+    /// Only this cause, as `dlq stats` shows it
     #[arg(long)]
     pub fingerprint: Option<String>,
+    /// Only those written then or later: '2h ago' or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub since: Option<i64>,
+    /// Only those written before
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub until: Option<i64>,
+    /// Only those given up after so many attempts: 3, 2.. or 2..4
+    #[arg(long, value_name = "NUMBERS", value_parser = attempts)]
+    pub attempts: Option<Attempts>,
+    /// Only those with this header, whatever it says or with this value (repeatable)
+    #[arg(long = "header", value_name = "NAME[=VALUE]", value_parser = letter_header)]
+    pub headers: Vec<(String, Option<String>)>,
+    /// Only those whose message or decoded value has this in it: a text or a regular expression
+    #[arg(long, value_name = "PATTERN")]
+    pub grep: Option<String>,
+    /// Only those whose decoded value has something there: a JSONPath such as '$.attrs.source' or '$[?@.status>=500]'
+    #[arg(long, value_name = "JSONPATH", value_parser = json_path)]
+    pub path: Option<JsonPath>,
 }
+
+/// How many attempts, ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempts {
+    pub fewest: Option<u32>,
+    pub most: Option<u32>,
+}
+
+const DLQ: &str = "\
+Examples:
+  tidemill dlq stats                              what fails, the most frequent cause first
+  tidemill dlq stats --by host --since '2h ago'   by host, of the last two hours
+  tidemill dlq ls --fingerprint 6c1f0b8a52e7d934  letters of one cause
+  tidemill dlq ls --path '$.attrs.source' -n 5    whose record has that field
+  tidemill dlq show fetch.dlq/3/17                one letter, its failure, its way through the stages
+  tidemill dlq replay --class timeout --dry-run   how many would be put back, and where to";
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Dlq {
+    /// Count dead letters by what they have in common
+    Stats {
+        #[command(flatten)]
+        which: LetterFlags,
+        /// In common: any of stage, class, host, fingerprint
+        #[arg(long, value_delimiter = ',', default_value = "stage,class,fingerprint")]
+        by: Vec<By>,
+        /// Groups to show, the largest first
+        #[arg(short = 'n', long, default_value_t = 50)]
+        limit: usize,
+        /// Replayed ones too
+        #[arg(long)]
+        all: bool,
+        #[arg(long)]
+        json: bool,
+    },
     /// List dead letters
     Ls {
         #[command(flatten)]
@@ -792,6 +844,34 @@ fn since(text: &str) -> Result<Since, String> {
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A time, or a length of time before now, as Unix ms.
+fn moment(text: &str) -> Result<i64, String> {
+    match since(text) {
+        Ok(Since::Time(time)) => Ok(time),
+        _ => Err(format!("{text:?} is no time; write '10m ago' or 2026-01-31T12:00:00Z")),
+    }
+}
+
+fn attempts(text: &str) -> Result<Attempts, String> {
+    let wrong = || format!("{text:?} is no number of attempts; write 3, 2.. or 2..4");
+    let number = |t: &str| if t.is_empty() { Ok(None) } else { t.parse().map(Some).map_err(|_| wrong()) };
+    match text.split_once("..") {
+        Some((fewest, most)) => Ok(Attempts { fewest: number(fewest)?, most: number(most)? }),
+        None => text.parse().map(|n| Attempts { fewest: Some(n), most: Some(n) }).map_err(|_| wrong()),
+    }
+}
+
+fn letter_header(text: &str) -> Result<(String, Option<String>), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), Some(value.to_owned()))),
+        None => Ok((text.to_owned(), None)),
+    }
+}
+
+fn json_path(text: &str) -> Result<JsonPath, String> {
+    JsonPath::parse(text).map_err(|e| format!("{text:?} is no JSONPath (RFC 9535), such as '$.attrs.source': {e}"))
 }
 
 fn separator(text: &str) -> Result<String, String> {

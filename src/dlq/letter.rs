@@ -1,13 +1,14 @@
-//! A dead letter as it is read, its id, and the marker of its replay.
+//! A dead letter as it is read, and its id.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use crate::record::headers;
-use crate::record::letter::{FINGERPRINT, Failure};
+use crate::record::letter::{Failure, fingerprint};
 use crate::record::url_task::{UrlTask, host_key};
+use crate::record::{Meta, codec, headers};
 use crate::topology::{Names, StageName};
 use crate::transport::Incoming;
 
@@ -38,23 +39,6 @@ impl FromStr for LetterId {
     }
 }
 
-/// When a letter was put back: the marker in the topic `replays`, JSON, key: the letter's id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replay {
-    /// The replay run.
-    pub run: String,
-    /// Unix ms.
-    pub at: i64,
-}
-
-impl Replay {
-    /// Reads a record of the topic; None when it is no marker.
-    pub fn read(record: &Incoming) -> Option<(LetterId, Replay)> {
-        let id = std::str::from_utf8(record.key.as_ref()?).ok()?.parse().ok()?;
-        Some((id, serde_json::from_slice(&record.value).ok()?))
-    }
-}
-
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
@@ -66,8 +50,8 @@ pub struct Letter {
     pub record: Incoming,
     /// Where and why it failed; None for a record that somebody else put there.
     pub failure: Option<Failure>,
-    /// Set once it was put back.
-    pub replayed: Option<Replay>,
+    /// Run and time (Unix ms), once it was put back.
+    pub replayed: Option<(Arc<str>, i64)>,
 }
 
 impl Letter {
@@ -100,9 +84,21 @@ impl Letter {
         self.url().and_then(|u| url::Url::parse(&u).ok()).map(|u| host_key(&u))
     }
 
-    /// Names its cause.
-    pub fn fingerprint(&self) -> Option<&str> {
-        self.record.headers.str(FINGERPRINT)
+    /// Names its cause. Not the header's: letters of earlier versions are to be in the same group.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.failure.as_ref().map(|f| fingerprint(&f.stage, f.class.as_str(), &f.message))
+    }
+
+    /// Its value, if that is a record of ours or JSON.
+    pub fn value(&self) -> Option<Json> {
+        let ours = codec::to_json(&self.record.value).map(|(_, fields)| fields);
+        ours.or_else(|| serde_json::from_slice(&self.record.value).ok())
+    }
+
+    /// The task it belongs to.
+    pub fn meta(&self) -> Meta {
+        let r = &self.record;
+        Meta::read(&r.headers, &r.at.topic, r.at.partition, r.offset, r.timestamp)
     }
 }
 

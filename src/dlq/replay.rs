@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::record::codec::{self, CodecError};
-use crate::record::{Headers, Meta, OutcomeKind, StatusEvent, letter, now_ms};
+use crate::record::{Headers, OutcomeKind, StatusEvent, letter, now_ms};
 use crate::topology::{self, Names};
 use crate::transport::{Outgoing, Transport, TransportError};
 
-use super::{Filter, Letter, Replay, Scan};
+use super::scan::Scan;
+use super::{Filter, Letter, Replay};
 
 /// Bytes after which an append takes no further letter.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -82,6 +83,7 @@ fn put_back(letter: &Letter, names: &Names, markers: &Arc<str>, run: &str) -> Re
         value: letter.record.value.clone(),
         headers: letter::replay_headers(&letter.record.headers, run),
     };
+    let meta = letter.meta();
     let replay = Replay { run: run.to_owned(), at: now_ms() };
     let marker = Outgoing {
         topic: Arc::clone(markers),
@@ -91,9 +93,6 @@ fn put_back(letter: &Letter, names: &Names, markers: &Arc<str>, run: &str) -> Re
         value: serde_json::to_vec(&replay).unwrap_or_default().into(),
         headers: Headers::default(),
     };
-    let at = &letter.record.at;
-    let meta =
-        Meta::read(&letter.record.headers, &at.topic, at.partition, letter.record.offset, letter.record.timestamp);
     let event = StatusEvent {
         url: letter.url().unwrap_or_default(),
         stage: letter.stage.to_string(),

@@ -4,14 +4,14 @@
 //! submit ─► urls.high │ urls │ urls.bulk     500 tasks at a time …
 //!       └─► jobs                             … with the running count, in one append: a submit that was cut short goes on
 //! status ─► Tracker ─► Progress              every stage's events, folded: nothing else is kept anywhere
-//! status ─► explain                          the way of one URL
+//! status ─► explain, history                 the way of one URL, of one task
 //! ```
 
 mod explain;
 mod submit;
 mod tracker;
 
-pub use explain::explain;
+pub use explain::{explain, history};
 pub use submit::{JobError, NewJob, Submitted, submit};
 pub use tracker::{Progress, Seen, StageTimes, Times, Tracker};
 

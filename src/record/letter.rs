@@ -65,7 +65,7 @@ impl Failure {
             (EXCEPTION_CLASS, self.class.to_string()),
             (EXCEPTION_MESSAGE, message),
             (CLASS, self.class.to_string()),
-            (FINGERPRINT, fingerprint(&self.stage, self.class, &self.message)),
+            (FINGERPRINT, fingerprint(&self.stage, self.class.as_str(), &self.message)),
             (AT, self.at.to_string()),
             (ATTEMPTS, self.attempts.to_string()),
             (FAILED_STAGE, self.stage.clone()),
@@ -106,16 +106,71 @@ pub fn replay_headers(h: &Headers, run: &str) -> Headers {
     out
 }
 
-/// Names a cause: stage, class and the message with its particulars (URLs, numbers, ids, quoted text) taken out.
-/// 16 hex digits.
-pub fn fingerprint(stage: &str, class: FailureClass, message: &str) -> String {
-    let shape: Vec<&str> = message
-        .split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '(' | ')' | ',' | ';'))
-        .filter(|w| !w.is_empty() && !w.contains("://") && !w.chars().any(|c| c.is_ascii_digit()) && !w.contains('/'))
-        .filter(|w| !w.trim_end_matches(['.', ':']).contains('.'))
-        .collect();
-    let digest = Sha256::digest(format!("{stage}\n{class}\n{}", shape.join(" ")));
+/// Names a cause: stage, class and the message with its particulars taken out ([`shape`]). 16 hex digits.
+pub fn fingerprint(stage: &str, class: &str, message: &str) -> String {
+    let digest = Sha256::digest(format!("{stage}\n{class}\n{}", shape(message)));
     hex::encode(&digest[..8])
+}
+
+/// What a message says whatever it is about: without quoted text, URLs, hosts, paths, addresses, numbers and ids, in lower
+/// case.
+pub fn shape(message: &str) -> String {
+    // As much as a letter keeps of it, so that both have the same shape.
+    let end = message.char_indices().nth(MESSAGE_LIMIT).map_or(message.len(), |(i, _)| i);
+    let unquoted = without_quotes(&message[..end]);
+    let apart = |c: char| c.is_whitespace() || "\"'`()[]{}<>,;=|“”‘«»".contains(c);
+    let words = unquoted.split(apart).map(|w| w.trim_matches(['.', ':', '!', '?', '-', '…']));
+    let words: Vec<String> = words.filter(|w| !w.is_empty() && !is_particular(w)).map(str::to_lowercase).collect();
+    words.join(" ")
+}
+
+/// Leaves out what stands in quotation marks. A mark opens where a word begins and closes where it ends, so an apostrophe
+/// is none; one that nothing closes is left.
+fn without_quotes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut before) = (text, ' ');
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        let closing = match c {
+            '"' | '\'' | '`' => Some(c),
+            '“' => Some('”'),
+            '‘' => Some('’'),
+            '«' => Some('»'),
+            _ => None,
+        };
+        let close = closing.filter(|_| !before.is_alphanumeric()).and_then(|q| {
+            let ends = |(i, _): &(usize, &str)| !after[i + q.len_utf8()..].starts_with(char::is_alphanumeric);
+            after.match_indices(q).find(ends).map(|(i, _)| i + q.len_utf8())
+        });
+        let skipped = close.map_or(after, |end| &after[end..]);
+        out.push(if close.is_some() { ' ' } else { c });
+        (rest, before) = (skipped, c);
+    }
+    out
+}
+
+/// Whether a word is about this record and no other: a URL, path, host, address, number or id.
+fn is_particular(word: &str) -> bool {
+    if word.contains(char::is_numeric) || word.contains(['/', '\\', '@']) {
+        return true;
+    }
+    if let Some((_, last)) = word.rsplit_once('.') {
+        // A host or a file; but what went wrong may be called by its full name.
+        return !(last.ends_with("Exception") || last.ends_with("Error"));
+    }
+    let letters = word.chars().filter(|c| c.is_alphabetic()).count();
+    if letters >= 8 && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        return true;
+    }
+    // Of random letters: case that changes all the time, or nothing to pronounce.
+    let pairs = || word.chars().zip(word.chars().skip(1));
+    let humps = pairs().filter(|(a, b)| a.is_lowercase() && b.is_uppercase()).count();
+    let mut run = 0;
+    let consonants = word.chars().map(|c| {
+        run = if c.is_ascii_lowercase() && !"aeiouy".contains(c) { run + 1 } else { 0 };
+        run
+    });
+    letters >= 8 && (humps >= 3 && humps * 5 >= letters || consonants.max().unwrap_or(0) >= 7)
 }
 
 #[cfg(test)]
@@ -148,10 +203,43 @@ mod tests {
 
     #[test]
     fn the_same_cause_has_the_same_fingerprint() {
-        let f = |m: &str| fingerprint("fetch", FailureClass::Http5xx, m);
-        assert_eq!(f("http://a.example/1 answered 503"), f("http://b.example/2/x answered 502"));
-        assert_eq!(f("document 17 has no field \"a9\""), f("document 4 has no field \"b33\""));
-        assert_ne!(f("answered"), f("timed out"));
-        assert_ne!(f("answered"), fingerprint("index", FailureClass::Http5xx, "answered"));
+        let f = |m: &str| fingerprint("fetch", "http-5xx", m);
+        for same in [
+            &["http://a.example/1 answered 503", "http://b.example/2/x answered 502"][..],
+            &["document 17 has no field \"a9\"", "document 4 has no field \"b33\""],
+            &["no field \"title\"", "no field \"author\"", "No field `two words`", "no field 'it''s'", "no field “x”"],
+            &["blob deadbeef is gone", "blob cafebabe is gone", "blob 01ab is gone"],
+            &["task abcdefab-cdef-abcd-efab-cdefabcdefab is late", "task 0190f3a2-7c1e-7cc0-98b2-5a3c1f0e9d11 is late"],
+            &["token aBcDeFgHiJkL expired", "token xkqzvbnmtr expired", "token Zk93 expired"],
+            &["cannot read C:\\tmp\\x", "cannot read /var/tmp/y"],
+            &["a.example does not resolve", "www.b.example. does not resolve", "someone@c.example does not resolve"],
+            &["missing field `title` at line 1 column 3", "missing field `url` at line 20 column 17"],
+            &["the host's answer ended early", "the host's answer ended early."],
+        ] {
+            for m in same {
+                assert_eq!(f(m), f(same[0]), "{m:?} is {:?}, {:?} is {:?}", shape(m), same[0], shape(same[0]));
+            }
+        }
+        let different = [
+            "answered",
+            "timed out",
+            "no field \"a\"",
+            "no value \"a\"",
+            "the host's name does not resolve",
+            "the certificate does not match",
+            "java.lang.NullPointerException",
+            "java.lang.IllegalStateException",
+            "org.apache.kafka.common.errors.SerializationException: no bytes",
+            "HttpRequestTooLong",
+            "NullPointerException",
+            "connection reset",
+            "connection refused",
+        ];
+        let ids: std::collections::BTreeSet<_> = different.iter().map(|m| f(m)).collect();
+        assert_eq!(ids.len(), different.len());
+        assert_ne!(f("answered"), fingerprint("index", "http-5xx", "answered"));
+        assert_ne!(f("answered"), fingerprint("fetch", "http-4xx", "answered"));
+        let long = format!("{} 17", "word ".repeat(1_000));
+        assert_eq!(f(&long), f(&long.chars().take(MESSAGE_LIMIT).collect::<String>()));
     }
 }

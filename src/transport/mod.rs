@@ -3,7 +3,7 @@
 //! ```text
 //! join ─► Member ─► next: Assigned │ Records │ Revoked      (one task drives it: the engine's runner)
 //!                   commit(Batch): outputs and progress in one transaction, or neither
-//! append, read, bounds, progress: producers, tails, lag       (no group)
+//! append, read, bounds, offsets_at, progress: producers, tails, lag       (no group)
 //! ```
 //!
 //! Every implementation passes the same suite, `tests/contract_transport.rs`.
@@ -197,6 +197,10 @@ pub trait Transport: Send + Sync + 'static {
 
     /// The partitions of a topic.
     async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>>;
+
+    /// Where a time (Unix ms) begins, by partition: the first offset whose record was written then or later, from the
+    /// log's own index; the end where there is none. Times grow with offsets as far as writers' clocks agree.
+    async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>>;
 
     /// Reads committed records from an offset on, without a group: at most `max_records`, and about `max_bytes`. None at
     /// all means that there are none up to the end that [`Transport::bounds`] last told.

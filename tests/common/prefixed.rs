@@ -86,6 +86,9 @@ impl Transport for Prefixed {
     async fn bounds(&self, topic: &str) -> Result<Vec<Bounds>> {
         self.inner.bounds(&full(&self.prefix, topic)).await.map_err(|e| error(&self.prefix, e))
     }
+    async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>> {
+        self.inner.offsets_at(&full(&self.prefix, topic), time).await.map_err(|e| error(&self.prefix, e))
+    }
     async fn read(
         &self,
         at: &TopicPartition,

@@ -150,6 +150,10 @@ impl Transport for SimTransport {
         Err(TransportError::NoTopic(topic.to_owned()))
     }
 
+    async fn offsets_at(&self, topic: &str, _: i64) -> Result<Vec<(i32, i64)>> {
+        Err(TransportError::NoTopic(topic.to_owned()))
+    }
+
     async fn read(&self, at: &TopicPartition, from: i64, records: usize, _: usize) -> Result<Vec<Incoming>> {
         Ok(self.world.broker(|b| b.read(at, from, records)))
     }

@@ -61,15 +61,16 @@ async fn show(transport: &dyn Transport, topic: &str, args: &Args, filter: &Filt
             }
         }
         Some(since) => {
-            let mut parts = vec![];
-            for b in &bounds {
-                let from = match since {
-                    Since::Start => b.start,
-                    Since::End => b.end,
-                    Since::Time(time) => read::offset_at(transport, topic, b, time).await?,
-                };
-                parts.push((b.partition, from, b.end));
-            }
+            let times: BTreeMap<i32, i64> = match since {
+                Since::Time(time) => transport.offsets_at(topic, time).await?.into_iter().collect(),
+                Since::Start | Since::End => BTreeMap::new(),
+            };
+            let from = |b: &Bounds| match since {
+                Since::Start => b.start,
+                Since::End => b.end,
+                Since::Time(_) => times.get(&b.partition).copied().unwrap_or(b.end),
+            };
+            let parts: Vec<_> = bounds.iter().map(|b| (b.partition, from(b), b.end)).collect();
             let mut merge = Merge::new(topic, parts);
             let mut left = args.limit.unwrap_or(usize::MAX);
             while left > 0

@@ -54,21 +54,6 @@ pub async fn newest(
     Ok(newest.into_values().collect())
 }
 
-/// The first offset of a partition whose record was written at `time` (Unix ms) or later, by halving: times grow with
-/// offsets, near enough.
-pub async fn offset_at(transport: &dyn Transport, topic: &str, b: &Bounds, time: i64) -> Result<i64> {
-    let at = TopicPartition::new(topic, b.partition);
-    let (mut low, mut high) = (b.start, b.end);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match transport.read(&at, middle, 1, READ_BYTES).await?.first() {
-            Some(r) if r.offset < high && r.timestamp < time => low = r.offset + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
-}
-
 /// Offsets of several partitions as one stream in the order of their times. Holds a read a partition.
 pub struct Merge {
     parts: Vec<(Range, VecDeque<Incoming>)>,

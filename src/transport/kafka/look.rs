@@ -80,39 +80,60 @@ impl Look {
     /// First offset there is, and the last stable one: what a reader of committed records can see.
     pub fn bounds(&self, topic: &str) -> Result<Vec<Bounds>> {
         let list = self.list(topic)?;
-        let once = |offset| {
+        // ListOffsets at isolation level read_committed answers the last stable offset as the end (KIP-98).
+        let starts = self.offsets(&list, Offset::Beginning)?;
+        let ends = self.offsets(&list, Offset::End)?;
+        let mut all: Vec<Bounds> = starts
+            .iter()
+            .zip(&ends)
+            .map(|((partition, start), (_, end))| Bounds {
+                partition: *partition,
+                start: start.unwrap_or(0),
+                end: end.unwrap_or(0),
+            })
+            .collect();
+        all.sort_by_key(|b| b.partition);
+        Ok(all)
+    }
+
+    /// The first offset of each partition whose record has this time or a later one; the end where there is none.
+    pub fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>> {
+        let list = self.list(topic)?;
+        // First the ends: what is written in between is behind both.
+        let ends = self.offsets(&list, Offset::End)?;
+        let found = self.offsets(&list, Offset::Offset(time.max(0)))?;
+        Ok(found
+            .into_iter()
+            .zip(ends)
+            .map(|((partition, offset), (_, end))| (partition, offset.or(end).unwrap_or(0)))
+            .collect())
+    }
+
+    /// ListOffsets for one time, or one end of the log.
+    fn offsets(&self, list: &TopicPartitionList, of: Offset) -> Result<Vec<(i32, Option<i64>)>> {
+        let once = || {
             let mut list = list.clone();
-            list.set_all_offsets(offset)?;
+            list.set_all_offsets(of)?;
             let answers = self.client.offsets_for_times(list, ASK)?;
             // An answer may be none for a single partition.
             answers.elements().iter().try_for_each(|e| e.error())?;
             Ok::<_, KafkaError>(answers)
         };
         let until = Instant::now() + LEADER;
-        let ask = |offset| loop {
-            match once(offset) {
+        let answers = loop {
+            match once() {
                 Err(e) if e.rdkafka_error_code().is_some_and(client::leaderless) && Instant::now() < until => {
                     #[allow(clippy::disallowed_methods, reason = "a blocking task")]
                     std::thread::sleep(AGAIN);
                 }
-                answers => return answers,
+                answers => break answers.map_err(|e| self.explain(&e))?,
             }
         };
-        // ListOffsets at isolation level read_committed answers the last stable offset as the end (KIP-98).
-        let starts = ask(Offset::Beginning).map_err(|e| self.explain(&e))?;
-        let ends = ask(Offset::End).map_err(|e| self.explain(&e))?;
         let number = |o: Offset| match o {
-            Offset::Offset(n) => n,
-            _ => 0,
+            Offset::Offset(n) => Some(n),
+            _ => None,
         };
-        let mut all: Vec<Bounds> = starts
-            .elements()
-            .iter()
-            .zip(ends.elements())
-            .map(|(s, e)| Bounds { partition: s.partition(), start: number(s.offset()), end: number(e.offset()) })
-            .collect();
-        all.sort_by_key(|b| b.partition);
-        Ok(all)
+        Ok(answers.elements().iter().map(|e| (e.partition(), number(e.offset()))).collect())
     }
 
     /// Committed records from an offset on.

@@ -198,6 +198,11 @@ impl Transport for Kafka {
         self.ask(move |look| look.bounds(&topic)).await
     }
 
+    async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>> {
+        let topic = topic.to_owned();
+        self.ask(move |look| look.offsets_at(&topic, time)).await
+    }
+
     async fn read(
         &self,
         at: &TopicPartition,

@@ -162,6 +162,16 @@ impl Transport for Sqlite {
         if rows.is_empty() { Err(TransportError::NoTopic(topic.to_owned())) } else { Ok(rows) }
     }
 
+    async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>> {
+        let bounds = self.bounds(topic).await?;
+        let name = topic.to_owned();
+        self.query(move |c| {
+            let id: i64 = c.query_row("SELECT id FROM topics WHERE name = ?", [name], |r| r.get(0))?;
+            bounds.into_iter().map(|b| Ok((b.partition, schema::offset_at(c, id, &b, time)?))).collect()
+        })
+        .await
+    }
+
     async fn read(
         &self,
         at: &TopicPartition,

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::record::now_ms;
 use crate::sqlite::{self, Kind, SqliteError, Synchronous};
-use crate::transport::{Result, TransportError};
+use crate::transport::{Bounds, Result, TransportError};
 
 const TABLES: &str = "
 CREATE TABLE topics(
@@ -52,6 +52,24 @@ pub fn record_id(topic_id: i64, partition: i32, offset: i64) -> i64 {
 /// Offset part of a row id.
 pub fn offset_of(id: i64) -> i64 {
     id & ((1 << 40) - 1)
+}
+
+/// The first offset of a partition whose record was written at `time` (Unix ms) or later, by halving; its end if there is
+/// none.
+pub fn offset_at(c: &Connection, topic_id: i64, b: &Bounds, time: i64) -> rusqlite::Result<i64> {
+    let mut q = c.prepare_cached("SELECT id, timestamp FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1")?;
+    let id = |offset| record_id(topic_id, b.partition, offset);
+    let (mut low, mut high) = (b.start, b.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found =
+            q.query_row([id(middle), id(high)], |r| Ok((offset_of(r.get(0)?), r.get::<_, i64>(1)?))).optional()?;
+        match found {
+            Some((offset, written)) if written < time => low = offset + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// The log's file.

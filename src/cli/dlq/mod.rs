@@ -1,0 +1,171 @@
+//! `dlq`: what rests in the dead letters, by its causes and one by one, and putting it back.
+
+mod show;
+
+use anyhow::Result;
+use regex::Regex;
+use serde_json::json;
+
+use super::args::{Dlq as Args, LetterFlags};
+use super::{Exit, UsageError, explain, format};
+use crate::config::Config;
+use crate::dlq::{self, By, Filter, LetterId, Stats};
+use crate::jobs;
+use crate::pipeline::open_log;
+use crate::record::{now_ms, time};
+
+/// Runs one of them.
+pub async fn run(args: Args, config: Config) -> Result<Exit> {
+    let (transport, names) = open_log(&config).await?;
+    match args {
+        Args::Stats { which, by, limit, all, json } => {
+            let filter = Filter { not_replayed: !all, ..filter(which)? };
+            let stats = dlq::stats(&*transport, &names, &filter, &by).await?;
+            if json { format::print_json(&stats_json(&stats))? } else { print_stats(&stats, &by, limit) }
+        }
+        Args::Ls { which, limit, all, json } => {
+            let filter = Filter { not_replayed: !all, ..filter(which)? };
+            let listing = dlq::list(&*transport, &names, &filter, limit).await?;
+            let letters = listing.letters;
+            if json {
+                format::print_json(&letters.iter().map(|l| show::as_json(l, false)).collect::<Vec<_>>())?;
+                return Ok(Exit::Done);
+            }
+            let mut t = format::table(&["id", "class", "attempts", "at", "cause", "url", "message"]);
+            for l in &letters {
+                let f = l.failure.as_ref();
+                t.add_row(vec![
+                    l.id.to_string(),
+                    f.map_or("?".into(), |f| f.class.to_string()),
+                    f.map_or(String::new(), |f| f.attempts.to_string()),
+                    f.map_or(String::new(), |f| time(f.at)),
+                    l.fingerprint().unwrap_or_default(),
+                    format::cut(&l.url().unwrap_or_default(), 60),
+                    format::cut(f.map_or("", |f| &f.message), 80),
+                ]);
+            }
+            format::print_table(&t);
+            println!("\n{} of {} dead letters", letters.len(), listing.matched);
+        }
+        Args::Show { id, json } => {
+            let id: LetterId = id.parse().map_err(UsageError)?;
+            let Some(letter) = dlq::show(&*transport, &names, &id).await? else {
+                anyhow::bail!("there is no letter {id}; `tidemill dlq ls` shows those there are");
+            };
+            let meta = letter.meta();
+            let history = jobs::history(&*transport, &names, &meta.task, meta.first_seen).await?;
+            if json {
+                let mut shown = show::as_json(&letter, true);
+                shown["history"] = serde_json::to_value(&history)?;
+                format::print_json(&shown)?;
+                return Ok(Exit::Done);
+            }
+            show::print(&letter);
+            println!("history");
+            if history.is_empty() {
+                println!("  none: events of task {} are older than the log keeps, or were never written", meta.task);
+            }
+            explain::print(&history);
+        }
+        Args::Replay { which, all, dry_run, json } => {
+            let filter = filter(which)?;
+            if filter.is_everything() && !all {
+                let fix = "say which letters (ids, --stage, --class, --host, --fingerprint, --since, …), or --all";
+                return Err(UsageError(fix.into()).into());
+            }
+            let run = uuid::Uuid::now_v7().simple().to_string();
+            let report = dlq::replay(&*transport, &names, &filter, &run, dry_run).await?;
+            if json {
+                format::print_json(&json!({
+                    "run": run, "dry_run": dry_run, "matched": report.matched, "already": report.already,
+                    "replayed": report.replayed, "to": report.to,
+                }))?;
+                return Ok(Exit::Done);
+            }
+            for (topic, count) in &report.to {
+                println!("{count:>8}  {topic}");
+            }
+            let done = if dry_run { "would be replayed".to_owned() } else { format!("replayed, run {run}") };
+            println!("{} dead letters {done}; {} had been replayed before", report.replayed, report.already);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn filter(which: LetterFlags) -> Result<Filter> {
+    let ids = which.ids.iter().map(|id| id.parse()).collect::<Result<_, String>>().map_err(UsageError)?;
+    // What is no expression, such as "[", is looked for as it is.
+    let grep = which.grep.as_deref().map(|p| Regex::new(p).or_else(|_| Regex::new(&regex::escape(p)))).transpose()?;
+    let LetterFlags { stage, class, host, fingerprint, since, until, attempts, headers, path, .. } = which;
+    let attempts = attempts.map_or((None, None), |a| (a.fewest, a.most));
+    Ok(Filter {
+        stage,
+        class,
+        host,
+        fingerprint,
+        ids,
+        since,
+        until,
+        attempts,
+        headers,
+        grep,
+        path,
+        not_replayed: false,
+    })
+}
+
+fn print_stats(stats: &Stats, by: &[By], limit: usize) {
+    let mut headings = vec!["letters", "replayed"];
+    headings.extend(by.iter().map(|b| b.as_str()));
+    headings.extend(["first", "last", "oldest", "sample", "message"]);
+    let mut t = format::table(&headings);
+    let now = now_ms();
+    for g in stats.groups.iter().take(limit) {
+        let mut row = vec![g.letters.to_string(), g.replayed.to_string()];
+        row.extend(by.iter().map(|b| {
+            let value = match b {
+                By::Stage => g.key.stage.map(|s| s.to_string()),
+                By::Class => g.key.class.clone(),
+                By::Host => g.key.host.clone(),
+                By::Fingerprint => g.key.fingerprint.clone(),
+            };
+            value.unwrap_or_else(|| "?".into())
+        }));
+        row.extend([
+            time(g.first),
+            time(g.last),
+            format::millis((now - g.first).max(0) as f64),
+            g.sample.to_string(),
+            format::cut(&g.message, 80),
+        ]);
+        t.add_row(row);
+    }
+    format::print_table(&t);
+    println!("\n{} dead letters, {} groups", stats.letters, stats.groups.len());
+    if stats.groups.len() > limit {
+        println!("{} smaller groups are not shown; -n shows more", stats.groups.len() - limit);
+    }
+    if stats.others > 0 {
+        println!(
+            "{} letters are of other groups than the first {}: filter, or group by less",
+            stats.others,
+            dlq::GROUPS
+        );
+    }
+}
+
+fn stats_json(stats: &Stats) -> serde_json::Value {
+    let now = now_ms();
+    let groups: Vec<_> = stats
+        .groups
+        .iter()
+        .map(|g| {
+            json!({
+                "letters": g.letters, "replayed": g.replayed, "stage": g.key.stage, "class": g.key.class,
+                "host": g.key.host, "fingerprint": g.key.fingerprint, "first": g.first, "last": g.last,
+                "age_s": (now - g.first).max(0) / 1_000, "sample": g.sample.to_string(), "message": g.message,
+            })
+        })
+        .collect();
+    json!({"letters": stats.letters, "others": stats.others, "groups": groups})
+}

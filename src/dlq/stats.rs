@@ -1,0 +1,118 @@
+//! Dead letters by what they have in common: one pass, in memory that does not grow with them.
+
+use std::collections::HashMap;
+
+use super::scan::Scan;
+use super::{Filter, LetterId};
+use crate::topology::{Names, StageName};
+use crate::transport::{Result, Transport};
+
+/// Most groups kept.
+pub const GROUPS: usize = 10_000;
+/// Longest sample message, in characters.
+const SAMPLE: usize = 300;
+
+/// What letters of a group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Stage,
+    Class,
+    Host,
+    Fingerprint,
+}
+
+impl By {
+    /// Lower-case name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            By::Stage => "stage",
+            By::Class => "class",
+            By::Host => "host",
+            By::Fingerprint => "fingerprint",
+        }
+    }
+}
+
+impl std::str::FromStr for By {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<By, String> {
+        [By::Stage, By::Class, By::Host, By::Fingerprint]
+            .into_iter()
+            .find(|b| b.as_str() == s)
+            .ok_or_else(|| format!("letters are not grouped by {s:?}; write stage, class, host or fingerprint"))
+    }
+}
+
+/// The fields that are grouped by are set, where letters have them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub stage: Option<StageName>,
+    pub class: Option<String>,
+    pub host: Option<String>,
+    pub fingerprint: Option<String>,
+}
+
+/// Letters that have all of a key in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub key: Key,
+    pub letters: u64,
+    /// Of these, put back.
+    pub replayed: u64,
+    /// When the first and the last of them were given up, Unix ms.
+    pub first: i64,
+    pub last: i64,
+    /// The last of them, and what was wrong.
+    pub sample: LetterId,
+    pub message: String,
+}
+
+/// All groups, the largest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub groups: Vec<Group>,
+    pub letters: u64,
+    /// Letters of further groups, which came when there were [`GROUPS`].
+    pub others: u64,
+}
+
+/// Groups the letters that a filter lets through.
+pub async fn stats(transport: &dyn Transport, names: &Names, filter: &Filter, by: &[By]) -> Result<Stats> {
+    let mut scan = Scan::start(transport, names, filter).await?;
+    let mut groups: HashMap<Key, Group> = HashMap::new();
+    let (mut letters, mut others) = (0, 0);
+    let has = |b| by.contains(&b);
+    while let Some(batch) = scan.next().await? {
+        for letter in batch {
+            letters += 1;
+            let failure = letter.failure.as_ref();
+            let key = Key {
+                stage: has(By::Stage).then_some(letter.stage),
+                class: failure.filter(|_| has(By::Class)).map(|f| f.class.to_string()),
+                host: if has(By::Host) { letter.host() } else { None },
+                fingerprint: if has(By::Fingerprint) { letter.fingerprint() } else { None },
+            };
+            let at = letter.at();
+            let message = || failure.map_or("", |f| &f.message).chars().take(SAMPLE).collect::<String>();
+            let Some(group) = groups.get_mut(&key) else {
+                if groups.len() == GROUPS {
+                    others += 1;
+                    continue;
+                }
+                let replayed = u64::from(letter.replayed.is_some());
+                let (message, sample) = (message(), letter.id);
+                groups.insert(key.clone(), Group { key, letters: 1, replayed, first: at, last: at, sample, message });
+                continue;
+            };
+            group.letters += 1;
+            group.replayed += u64::from(letter.replayed.is_some());
+            group.first = group.first.min(at);
+            if at > group.last {
+                (group.last, group.message, group.sample) = (at, message(), letter.id);
+            }
+        }
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by(|a, b| (b.letters, b.last, &b.sample).cmp(&(a.letters, a.last, &a.sample)));
+    Ok(Stats { groups, letters, others })
+}
