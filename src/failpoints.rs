@@ -19,6 +19,9 @@
 //! | `kafka.release.before` | the runner has committed what was finished of them | |
 //! | `kafka.release.after` | they are released, the group does not know it yet | |
 //! | `kafka.map` | the map of what is done beyond base is read at assignment; any answer empties it | yes |
+//! | `dlq.replay.locked` | a replay holds the lock and has read the markers; nothing is put back yet | |
+//! | `dlq.replay.before` | a step is made up, nothing of it is sent | |
+//! | `dlq.replay.after` | a step is committed and its markers are seen; the next has not begun | |
 //! | `kafka.read.MEMBER` | once a turn of the reading thread | |
 #![allow(unsafe_code, reason = "one call into the C library, which says why it is sound")]
 

@@ -79,6 +79,7 @@ fn what_cannot_be_meant_ends_with_2() {
         (&["dlq", "replay"], &["--all"]),
         (&["dlq", "ls", "--class", "tiemout"], &["tiemout", "timeout"]),
         (&["dlq", "stats", "--by", "cause"], &["cause", "stage, class, host or fingerprint"]),
+        (&["dlq", "replay", "--all", "--rate", "0"], &["letters a second"]),
         (&["dlq", "ls", "--since", "soon"], &["soon", "10m ago"]),
         (&["dlq", "ls", "--attempts", "few"], &["few", "2..4"]),
         (&["dlq", "ls", "--path", "url"], &["url", "$.attrs.source"]),
@@ -521,6 +522,15 @@ fn a_letter_that_is_replayed_succeeds_once_the_page_is_well() {
     let outcomes: Vec<_> = t.json(&["explain", &sick, "--json"]).as_array().unwrap().clone();
     let outcomes: Vec<_> = outcomes.iter().map(|e| e["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["dead_lettered", "replayed", "emitted", "emitted", "emitted", "done"]);
+    let runs = t.json(&["dlq", "runs", "--json"]);
+    assert_eq!((&runs[0]["run"], &runs[0]["letters"]), (&replayed["run"], &1.into()), "{runs}");
+    assert_eq!((&runs[0]["succeeded"], &runs[0]["waiting"], &runs[1]), (&1.into(), &0.into(), &().into()), "{runs}");
+    let people = t.run(&["dlq", "runs"]).expect(0).stdout;
+    assert!(people.contains(replayed["run"].as_str().unwrap()), "{people}");
+    // Nobody works, so nobody knows how the sample fares; the rest stays.
+    let stopped =
+        t.run(&["dlq", "replay", "--all", "--sample", "1", "--sample-wait", "100ms", "--json"]).expect(1).json();
+    assert_eq!((&stopped["replayed"], &stopped["sample"]["waiting"]), (&1.into(), &1.into()), "{stopped}");
 }
 
 // ---- a reader that goes away

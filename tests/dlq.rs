@@ -5,18 +5,19 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::engine::{LIMITS, Working, create, events, full, names, page, stage};
 use common::{SqliteLog, eventually, placed, read_all};
 use futures::FutureExt;
-use tidemill::dlq::{self, By, Filter, LetterId, Report};
+use tidemill::dlq::{self, By, Filter, LetterId, Order, Report, Sample, Tally};
 use tidemill::engine::Outcome;
 use tidemill::jobs::{self, Lane, NewJob};
 use tidemill::record::headers::{ATTEMPT, JOB, REPLAY, TASK, URL};
 use tidemill::record::letter::Failure;
 use tidemill::record::{FailureClass, OutcomeKind, UrlTask, now_ms};
 use tidemill::topology::{self, StageName};
-use tidemill::transport::Transport;
+use tidemill::transport::{Result, Transport};
 
 const LETTERS: usize = 120;
 
@@ -46,6 +47,10 @@ async fn with_letters() -> (SqliteLog, Arc<dyn Transport>, Arc<AtomicBool>, Work
     let working = Working::start(file.handle(), &handler, LIMITS);
     eventually("all are dead letters", async || read_all(&*log, &full("fetch.dlq")).await.len() == LETTERS).await;
     (file, log, mended, working)
+}
+
+async fn replay(log: &dyn Transport, filter: &Filter, run: &str, dry_run: bool) -> Result<Report> {
+    dlq::replay(log, &names(), filter, &Order { dry_run, ..Order::new(run) }).await
 }
 
 async fn count(log: &dyn Transport, filter: Filter) -> u64 {
@@ -120,7 +125,7 @@ async fn letters_are_counted_by_what_they_have_in_common() {
     assert_eq!(of(&Filter::default(), &[]).await.groups.len(), 1);
     // What was put back is told apart.
     let filter = Filter { host: Some("a.example".into()), ..Filter::default() };
-    dlq::replay(log, &names(), &filter, "r", false).await.unwrap();
+    replay(log, &filter, "r", false).await.unwrap();
     working.stop().await;
     let put_back = of(&filter, &[By::Host]).await.groups[0].replayed;
     assert_eq!(put_back, of_a);
@@ -142,15 +147,15 @@ async fn a_letter_is_put_back_once_and_handled_again() {
     let of_a = LETTERS as u64 / 3;
     let to = |n| BTreeMap::from([("fetch.retry.1".to_owned(), n)]);
 
-    let would = dlq::replay(&*log, &names(), &only_a, "dry", true).await.unwrap();
-    assert_eq!(would, Report { matched: of_a, already: 0, replayed: of_a, to: to(of_a) });
+    let would = replay(&*log, &only_a, "dry", true).await.unwrap();
+    assert_eq!(would, Report { matched: of_a, replayed: of_a, to: to(of_a), ..Report::default() });
     assert_eq!(read_all(&*log, &full(topology::REPLAYS)).await, vec![]);
 
     mended.store(true, Ordering::SeqCst);
-    assert_eq!(dlq::replay(&*log, &names(), &only_a, "run-1", false).await.unwrap(), would);
-    let again = dlq::replay(&*log, &names(), &only_a, "run-2", false).await.unwrap();
-    assert_eq!(again, Report { matched: of_a, already: of_a, replayed: 0, to: BTreeMap::new() });
-    let rest = dlq::replay(&*log, &names(), &Filter::default(), "run-3", false).await.unwrap();
+    assert_eq!(replay(&*log, &only_a, "run-1", false).await.unwrap(), would);
+    let again = replay(&*log, &only_a, "run-2", false).await.unwrap();
+    assert_eq!(again, Report { matched: of_a, already: of_a, ..Report::default() });
+    let rest = replay(&*log, &Filter::default(), "run-3", false).await.unwrap();
     assert_eq!((rest.matched, rest.already, rest.replayed), (LETTERS as u64, of_a, LETTERS as u64 - of_a));
     assert_eq!(count(&*log, Filter { not_replayed: true, ..Filter::default() }).await, 0);
     let shown = dlq::list(&*log, &names(), &only_a, 1_000).await.unwrap();
@@ -183,7 +188,7 @@ async fn a_letter_is_put_back_once_and_handled_again() {
 async fn a_letter_that_fails_again_is_another_letter() {
     let (_file, log, _, working) = with_letters().await;
     let filter = Filter { not_replayed: true, ..Filter::default() };
-    let first = dlq::replay(&*log, &names(), &filter, "r", false).await.unwrap();
+    let first = replay(&*log, &filter, "r", false).await.unwrap();
     assert_eq!(first.replayed, LETTERS as u64, "one pass, although they come back at once");
     eventually("they are back", async || read_all(&*log, &full("fetch.dlq")).await.len() == 2 * LETTERS).await;
     assert_eq!(count(&*log, Filter::default()).await, 2 * LETTERS as u64);
@@ -210,9 +215,69 @@ async fn a_foreign_record_among_the_letters_is_shown_with_what_is_known() {
     assert_eq!(letter.at(), letter.record.timestamp);
     assert_eq!(count(&*log, Filter { class: Some(FailureClass::Parse), ..Filter::default() }).await, 0);
     assert_eq!(count(&*log, Filter { host: Some("b.example".into()), ..Filter::default() }).await, 1);
-    let report = dlq::replay(&*log, &names(), &Filter::default(), "r", false).await.unwrap();
+    let report = replay(&*log, &Filter::default(), "r", false).await.unwrap();
     assert_eq!(report.to, BTreeMap::from([("extract.retry.1".to_owned(), 1), ("fetch.retry.1".to_owned(), 1)]));
     let back = read_all(&*log, &full("extract.retry.1")).await;
     assert_eq!((back[0].at.partition, &back[0].value[..]), (2, &[0xff, 0x00][..]));
     assert_eq!(count(&*log, Filter { not_replayed: true, ..Filter::default() }).await, 0);
+}
+
+/// Whoever holds the lock puts a letter back; the other waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replays_at_once_put_each_letter_back_once() {
+    let (file, log, _, working) = with_letters().await;
+    working.stop().await;
+    let other = file.handle();
+    let all = Filter::default();
+    let (slow, names) = (Order { rate: Some(60.0), ..Order::new("one") }, names());
+    let (a, b) = tokio::join!(async { dlq::replay(&*log, &names, &all, &slow).await.unwrap() }, async {
+        dlq::replay(&*other, &names, &all, &Order::new("two")).await.unwrap()
+    },);
+    assert_eq!((a.matched, b.matched), (LETTERS as u64, LETTERS as u64));
+    assert_eq!(a.replayed + b.replayed, LETTERS as u64, "{a:?} {b:?}");
+    assert_eq!(a.already + b.already, LETTERS as u64, "{a:?} {b:?}");
+    let back = read_all(&*log, &full("fetch.retry.1")).await;
+    let tasks: BTreeSet<_> = back.iter().map(|b| b.headers.str(TASK).unwrap().to_owned()).collect();
+    assert_eq!((back.len(), tasks.len()), (LETTERS, LETTERS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rest_waits_for_the_sample_and_what_dies_again_and_again_is_parked() {
+    let (_file, log, mended, working) = with_letters().await;
+    let open = Filter { not_replayed: true, ..Filter::default() };
+    let wait = Duration::from_secs(20);
+    let sampled = |run: &str| Order { sample: Some(Sample { letters: 10, threshold: 0.9, wait }), ..Order::new(run) };
+    let tried = dlq::replay(&*log, &names(), &open, &sampled("r1")).await.unwrap();
+    let died = Tally { letters: 10, same_cause: 10, ..Tally::default() };
+    assert_eq!((tried.replayed, tried.stopped, tried.sample), (10, true, Some(died)));
+
+    // All of them die twice more; those of the sample have died three times then.
+    for run in ["r2", "r3"] {
+        let done = dlq::replay(&*log, &names(), &open, &Order::new(run)).await.unwrap();
+        assert_eq!((done.replayed, done.parked), (LETTERS as u64, 0), "{run}");
+        eventually("they are back", async || count(&*log, open.clone()).await == LETTERS as u64).await;
+    }
+    mended.store(true, Ordering::SeqCst);
+    let done = dlq::replay(&*log, &names(), &open, &sampled("r4")).await.unwrap();
+    let well = Tally { letters: 10, succeeded: 10, ..Tally::default() };
+    assert_eq!((done.replayed, done.parked, done.stopped), (LETTERS as u64 - 10, 10, false));
+    assert_eq!(done.sample, Some(well));
+    let forced = Order { force: true, ..Order::new("r5") };
+    assert_eq!(dlq::replay(&*log, &names(), &open, &forced).await.unwrap().replayed, 10);
+    eventually("all handed on", async || read_all(&*log, &full("pages")).await.len() == LETTERS + 1).await;
+    working.stop().await;
+
+    let runs = dlq::runs(&*log, &names(), 4).await.unwrap();
+    let tallies: BTreeMap<_, _> = runs.iter().map(|r| (r.run.as_str(), r.tally)).collect();
+    let n = LETTERS as u64;
+    assert_eq!(
+        tallies,
+        BTreeMap::from([
+            ("r2", Tally { letters: n, same_cause: n, ..Tally::default() }),
+            ("r3", Tally { letters: n, same_cause: n, ..Tally::default() }),
+            ("r4", Tally { letters: n - 10, succeeded: n - 10, ..Tally::default() }),
+            ("r5", Tally { letters: 10, succeeded: 10, ..Tally::default() }),
+        ])
+    );
+    assert!(runs.is_sorted_by_key(|r| -r.first) && runs.iter().all(|r| r.first <= r.last));
 }

@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "waits for processes")]
 
 mod copy;
+#[path = "failpoints/replay.rs"]
+mod replay;
 #[path = "services/mod.rs"]
 mod services;
 mod whole;

@@ -629,7 +629,9 @@ Examples:
   tidemill dlq ls --fingerprint 6c1f0b8a52e7d934  letters of one cause
   tidemill dlq ls --path '$.attrs.source' -n 5    whose record has that field
   tidemill dlq show fetch.dlq/3/17                one letter, its failure, its way through the stages
-  tidemill dlq replay --class timeout --dry-run   how many would be put back, and where to";
+  tidemill dlq replay --class timeout --dry-run   how many would be put back, and where to
+  tidemill dlq replay --class timeout --sample 20 the rest only if 18 of 20 succeed
+  tidemill dlq runs                               what became of them";
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Dlq {
@@ -673,15 +675,48 @@ pub enum Dlq {
     Replay {
         #[command(flatten)]
         which: LetterFlags,
-        /// All of them
-        #[arg(long)]
-        all: bool,
-        /// Say what would be replayed, and do nothing
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        how: ReplayFlags,
         #[arg(long)]
         json: bool,
     },
+    /// What became of what was put back, run by run
+    Runs {
+        /// Runs to show, the newest first
+        #[arg(short = 'n', long, default_value_t = 10)]
+        limit: usize,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How letters are put back.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayFlags {
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
+    /// Say what would be replayed, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Letters a second, at most
+    #[arg(long, value_name = "NUMBER", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// First so many, and the rest only if enough of them succeed
+    #[arg(long, value_name = "LETTERS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
+    /// Percent of the sample that must succeed
+    #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub threshold: u8,
+    /// Longest wait for what becomes of the sample
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    pub sample_wait: Duration,
+    /// Leave letters alone that died so often after a replay
+    #[arg(long, value_name = "DEATHS", default_value_t = crate::dlq::PARK_AFTER)]
+    pub park_after: u32,
+    /// These too
+    #[arg(long)]
+    pub force: bool,
 }
 
 const TOPICS: &str = "\
@@ -851,6 +886,13 @@ fn moment(text: &str) -> Result<i64, String> {
     match since(text) {
         Ok(Since::Time(time)) => Ok(time),
         _ => Err(format!("{text:?} is no time; write '10m ago' or 2026-01-31T12:00:00Z")),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n.is_finite() && n >= 0.001 => Ok(n),
+        _ => Err(format!("{text:?} is no rate; write letters a second, such as 50 or 0.5")),
     }
 }
 

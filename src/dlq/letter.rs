@@ -95,6 +95,11 @@ impl Letter {
         ours.or_else(|| serde_json::from_slice(&self.record.value).ok())
     }
 
+    /// How often it has died after a replay.
+    pub fn deaths(&self) -> u32 {
+        self.record.headers.int(headers::REPLAYS).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+    }
+
     /// The task it belongs to.
     pub fn meta(&self) -> Meta {
         let r = &self.record;

@@ -1,11 +1,13 @@
 //! Dead letters: find them, look at them, put them back.
 //!
 //! A letter rests in its stage's dead-letter topic for as long as that keeps it. Replaying copies it to the stage's first
-//! retry topic, on the same partition, and writes a marker to `replays` in the same append: so a replay that was cut short,
-//! or is run again, puts nothing back twice.
+//! retry topic, on the same partition, and writes a marker to `replays` in the same transaction: so a replay that was cut
+//! short, or is run again, puts nothing back twice. One replay is at work at a time.
 
 mod filter;
 mod letter;
+mod lock;
+mod outcomes;
 mod replay;
 mod replays;
 mod scan;
@@ -13,7 +15,8 @@ mod stats;
 
 pub use filter::Filter;
 pub use letter::{Letter, LetterId};
-pub use replay::{Report, replay};
+pub use outcomes::{RunReport, Tally, runs};
+pub use replay::{Order, PARK_AFTER, Report, Sample, replay};
 pub use replays::Replay;
 pub use stats::{By, GROUPS, Group, Key, Stats, stats};
 

@@ -17,6 +17,16 @@ pub struct Replay {
     pub run: String,
     /// Unix ms.
     pub at: i64,
+    /// Which of the run's transactions wrote it, counted from 1.
+    #[serde(default)]
+    pub step: u64,
+    /// Stage, task and cause of the letter: by these its further way is told apart from others'.
+    #[serde(default)]
+    pub stage: String,
+    #[serde(default)]
+    pub task: String,
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 impl Replay {
@@ -35,6 +45,8 @@ pub struct Replays {
     /// By topic and partition, then offset: run, time.
     found: HashMap<(String, i32), BTreeMap<i64, (u32, i64)>>,
     runs: Vec<Arc<str>>,
+    /// The newest transaction of each run, and how many of its markers were seen.
+    steps: HashMap<String, (u64, u64)>,
 }
 
 impl Replays {
@@ -52,7 +64,7 @@ impl Replays {
             None => From::Start,
         };
         let tail = Tail::new(transport, &topic, from).await?;
-        let mut replays = Replays { tail, wanted, found: HashMap::new(), runs: vec![] };
+        let mut replays = Replays { tail, wanted, found: HashMap::new(), runs: vec![], steps: HashMap::new() };
         replays.refresh(transport).await?;
         Ok(replays)
     }
@@ -68,6 +80,11 @@ impl Replays {
     }
 
     fn note(&mut self, id: LetterId, replay: &Replay) {
+        let step = self.steps.entry(replay.run.clone()).or_default();
+        if replay.step > step.0 {
+            *step = (replay.step, 0);
+        }
+        step.1 += u64::from(replay.step == step.0);
         let place = (id.topic, id.partition);
         if !self.wanted.get(&place).is_some_and(|(from, end)| (*from..*end).contains(&id.offset)) {
             return;
@@ -90,5 +107,15 @@ impl Replays {
         }
         let (run, at) = self.found.get(&(id.topic.clone(), id.partition))?.get(&id.offset)?;
         Some((self.runs.get(*run as usize).cloned().unwrap_or_default(), *at))
+    }
+
+    /// Whether all markers of a run's transaction were seen, so many, or those of a later one.
+    pub fn has(&self, run: &str, step: u64, markers: u64) -> bool {
+        self.steps.get(run).is_some_and(|(s, n)| *s > step || *s == step && *n >= markers)
+    }
+
+    /// Next offset to read, by partition.
+    pub fn offsets(&self) -> &BTreeMap<i32, i64> {
+        self.tail.offsets()
     }
 }

@@ -22,6 +22,8 @@ pub const SLOT: &str = "tidemill.slot";
 pub const URL: &str = "tidemill.url";
 /// Id of the replay run that put a dead letter back.
 pub const REPLAY: &str = "tidemill.replay";
+/// How often the record was put back (decimal).
+pub const REPLAYS: &str = "tidemill.replays";
 /// W3C Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
 /// Unix ms after which the record is not worth handling.
@@ -31,7 +33,8 @@ pub const EXPIRES: &str = "tidemill.expires";
 pub const MOVED: &str = "tidemill.moved";
 
 /// Our own names: most headers have one, and need not allocate it.
-const KNOWN: [&str; 11] = [TASK, JOB, ATTEMPT, FIRST_SEEN, NOT_BEFORE, SLOT, URL, REPLAY, TRACEPARENT, EXPIRES, MOVED];
+const KNOWN: [&str; 12] =
+    [TASK, JOB, ATTEMPT, FIRST_SEEN, NOT_BEFORE, SLOT, URL, REPLAY, REPLAYS, TRACEPARENT, EXPIRES, MOVED];
 
 /// A header's name; ours are not copied.
 pub fn name(text: &str) -> Cow<'static, str> {

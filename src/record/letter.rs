@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use super::failure::FailureClass;
 use super::headers::{self, Headers};
 
-const PREFIX: &str = "__connect.errors.";
 /// Topic the record was read from.
 pub const TOPIC: &str = "__connect.errors.topic";
 /// Partition, decimal.
@@ -30,6 +29,21 @@ pub const AT: &str = "tidemill.failure.at";
 pub const ATTEMPTS: &str = "tidemill.failure.attempts";
 /// Stage that failed, without Connect's prefix.
 pub const FAILED_STAGE: &str = "tidemill.failure.stage";
+
+/// All of these.
+const OURS: [&str; 11] = [
+    TOPIC,
+    PARTITION,
+    OFFSET,
+    STAGE,
+    EXCEPTION_CLASS,
+    EXCEPTION_MESSAGE,
+    CLASS,
+    FINGERPRINT,
+    AT,
+    ATTEMPTS,
+    FAILED_STAGE,
+];
 
 /// Longest message kept in a header, in characters.
 const MESSAGE_LIMIT: usize = 2_000;
@@ -89,11 +103,19 @@ impl Failure {
     }
 }
 
-/// The headers without any failure header: what a replay sends, with the attempts back to none.
+/// The headers without those of [`Failure::headers`]. What others wrote stays, also under Connect's names: ours come
+/// last, and only these go.
 pub fn strip(h: &Headers) -> Headers {
-    Headers(
-        h.0.iter().filter(|(n, _)| !n.starts_with(PREFIX) && !n.starts_with("tidemill.failure.")).cloned().collect(),
-    )
+    let mut out = h.clone();
+    if h.get(CLASS).is_none() {
+        return out;
+    }
+    for name in OURS {
+        if let Some(i) = out.0.iter().rposition(|(n, _)| n == name) {
+            out.0.remove(i);
+        }
+    }
+    out
 }
 
 /// Headers for a replayed letter.
@@ -192,7 +214,14 @@ mod tests {
 
     #[test]
     fn a_letter_reads_back_and_its_headers_never_pile_up() {
-        let original = Headers(vec![("x".into(), Bytes::from_static(b"\xff\x00")), ("x".into(), "2".into())]);
+        // A record that was somebody else's dead letter before it came to us.
+        let original = Headers(vec![
+            ("x".into(), Bytes::from_static(b"\xff\x00")),
+            (TOPIC.into(), "orders".into()),
+            ("x".into(), "2".into()),
+            ("__connect.errors.exception.stacktrace".into(), "at Sink.put".into()),
+        ]);
+        assert_eq!(strip(&original), original);
         let once = failure().headers(&original);
         assert_eq!(Failure::read(&once), Some(failure()));
         let twice = Failure { attempts: 5, ..failure() }.headers(&once);

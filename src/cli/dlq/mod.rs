@@ -1,5 +1,6 @@
 //! `dlq`: what rests in the dead letters, by its causes and one by one, and putting it back.
 
+mod replay;
 mod show;
 
 use anyhow::Result;
@@ -67,26 +68,24 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
             }
             explain::print(&history);
         }
-        Args::Replay { which, all, dry_run, json } => {
+        Args::Replay { which, how, json } => {
             let filter = filter(which)?;
-            if filter.is_everything() && !all {
+            if filter.is_everything() && !how.all {
                 let fix = "say which letters (ids, --stage, --class, --host, --fingerprint, --since, …), or --all";
                 return Err(UsageError(fix.into()).into());
             }
-            let run = uuid::Uuid::now_v7().simple().to_string();
-            let report = dlq::replay(&*transport, &names, &filter, &run, dry_run).await?;
+            let order = replay::order(&how);
+            let report = dlq::replay(&*transport, &names, &filter, &order).await?;
             if json {
-                format::print_json(&json!({
-                    "run": run, "dry_run": dry_run, "matched": report.matched, "already": report.already,
-                    "replayed": report.replayed, "to": report.to,
-                }))?;
-                return Ok(Exit::Done);
+                format::print_json(&replay::as_json(&report, &order))?
+            } else {
+                replay::print(&report, &order)
             }
-            for (topic, count) in &report.to {
-                println!("{count:>8}  {topic}");
-            }
-            let done = if dry_run { "would be replayed".to_owned() } else { format!("replayed, run {run}") };
-            println!("{} dead letters {done}; {} had been replayed before", report.replayed, report.already);
+            return Ok(if report.stopped { Exit::Failed } else { Exit::Done });
+        }
+        Args::Runs { limit, json } => {
+            let runs = dlq::runs(&*transport, &names, limit).await?;
+            if json { format::print_json(&replay::runs_json(&runs))? } else { replay::print_runs(&runs) }
         }
     }
     Ok(Exit::Done)
