@@ -499,6 +499,24 @@ fn a_letter_that_is_replayed_succeeds_once_the_page_is_well() {
         assert_eq!(t.json(&all).as_array().unwrap().len(), found, "{flags:?}");
     }
 
+    // Out, into another log, and out again: the same bytes.
+    let lines = t.run(&["dlq", "export", "--stage", "fetch"]).expect(0).stdout;
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    let (_elsewhere, other) = bench();
+    assert!(other.run_with(&["dlq", "import"], lines.as_bytes()).expect(0).stderr.contains("2 dead letters imported"));
+    let parts = |lines: &str| -> BTreeSet<String> {
+        let fields = ["topic", "partition", "key", "headers", "value", "value_base64"];
+        let one = |line: &str| {
+            let v: Value = serde_json::from_str(line).unwrap();
+            fields.map(|f| v[f].to_string()).join(" ")
+        };
+        lines.lines().map(one).collect()
+    };
+    assert_eq!(parts(&other.run(&["dlq", "export"]).expect(0).stdout), parts(&lines));
+    says(&other.run_with(&["dlq", "import"], b"{\"value\":\"x\"}\n").expect(1), &["line 1", "topic and partition"]);
+    let urls = b"{\"topic\":\"tidemill.urls\",\"partition\":0,\"value\":\"x\"}\n";
+    says(&other.run_with(&["dlq", "import"], urls).expect(1), &["tidemill.urls", "fetch.dlq"]);
+
     let dry = t.json(&["dlq", "replay", id, "--dry-run", "--json"]);
     assert_eq!((&dry["replayed"], &dry["dry_run"]), (&1.into(), &true.into()));
     assert_eq!(t.json(&["dlq", "ls", "--json"]).as_array().unwrap().len(), 2, "a dry run does nothing");

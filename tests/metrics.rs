@@ -76,8 +76,11 @@ fn a_slow_page_shows_as_lag_gap_and_age_and_a_record_that_waits_its_turn_does_no
     let t = Tidemill::new(dir.path());
     let free = Arc::new(AtomicBool::new(false));
     let freed = Arc::clone(&free);
+    let late = Arc::new(AtomicBool::new(false));
+    let come = Arc::clone(&late);
     let site = Server::start(move |path, _| match path {
         "/sick" => Reply::status(503),
+        "/late" if !come.load(Ordering::SeqCst) => Reply::status(404),
         "/slow" => {
             eventually(PATIENCE * 4, || freed.load(Ordering::SeqCst));
             Reply::page("slow mill")
@@ -149,6 +152,16 @@ fn a_slow_page_shows_as_lag_gap_and_age_and_a_record_that_waits_its_turn_does_no
             && s.get("utilisation_ratio{stage=\"fetch\"}") == 0.0
             && s.get("records_total{class=\"\",outcome=\"done\",stage=\"index\"}") == 31.0
     });
+    // A page that is not there yet: its letter rests and ages until it is put back.
+    let resting = |s: &Scrape| {
+        ["dead_letters{stage=\"fetch\"}", "oldest_dead_letter_seconds{stage=\"fetch\"}"].map(|name| s.get(name))
+    };
+    assert_eq!(resting(&older), [0.0, 0.0]);
+    t.run(&["submit", &on("late", "/late")]).expect(0);
+    scrape(&address, "a letter rests", |s| resting(s)[0] == 1.0 && resting(s)[1] > 0.5);
+    late.store(true, Ordering::SeqCst);
+    t.run(&["dlq", "replay", "--all"]).expect(0);
+    scrape(&address, "it was put back", |s| resting(s) == [0.0, 0.0]);
     service.signal("TERM");
     service.ended(PATIENCE).expect(0);
 }

@@ -631,7 +631,8 @@ Examples:
   tidemill dlq show fetch.dlq/3/17                one letter, its failure, its way through the stages
   tidemill dlq replay --class timeout --dry-run   how many would be put back, and where to
   tidemill dlq replay --class timeout --sample 20 the rest only if 18 of 20 succeed
-  tidemill dlq runs                               what became of them";
+  tidemill dlq runs                               what became of them
+  tidemill dlq export --class tls > tls.jsonl     keep them for longer than the log does; `dlq import` puts them back there";
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Dlq {
@@ -679,6 +680,19 @@ pub enum Dlq {
         how: ReplayFlags,
         #[arg(long)]
         json: bool,
+    },
+    /// Print dead letters as JSON lines, every byte of them; they stay where they are
+    Export {
+        #[command(flatten)]
+        which: LetterFlags,
+        /// Replayed ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Put exported letters into the dead letters, on the partition they came from
+    Import {
+        /// File of JSON lines [default: stdin]
+        file: Option<PathBuf>,
     },
     /// What became of what was put back, run by run
     Runs {

@@ -21,6 +21,7 @@ pub use replays::Replay;
 pub use stats::{By, GROUPS, Group, Key, Stats, stats};
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use crate::topology::Names;
 use crate::transport::{Result, Transport};
@@ -50,6 +51,27 @@ pub async fn list(transport: &dyn Transport, names: &Names, filter: &Filter, lim
         }
     }
     Ok(Listing { letters: newest.into_values().rev().collect(), matched })
+}
+
+/// Hands over every letter that a filter lets through, in the log's order within a partition, until told to stop; how many
+/// there were.
+pub async fn each(
+    transport: &dyn Transport,
+    names: &Names,
+    filter: &Filter,
+    mut take: impl FnMut(&Letter) -> ControlFlow<()>,
+) -> Result<u64> {
+    let mut scan = Scan::start(transport, names, filter).await?;
+    let mut matched = 0;
+    while let Some(batch) = scan.next().await? {
+        for letter in &batch {
+            matched += 1;
+            if take(letter).is_break() {
+                return Ok(matched);
+            }
+        }
+    }
+    Ok(matched)
 }
 
 /// One letter; None when it is not there, or no longer.

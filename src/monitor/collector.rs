@@ -1,18 +1,18 @@
 //! Takes snapshots. Status events, jobs and replay markers are read once each and folded; holds what is in work of each
 //! job, the newest failures, and a number for each replayed letter that still rests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::dead::{DeadLetters, Resting};
 use super::lag::{self, TopicLag};
 use super::snapshot::{JobProgress, Rate, Snapshot, Stage};
-use crate::dlq::Replay;
 use crate::jobs::{Job, Tracker};
 use crate::record::{OutcomeKind, StatusEvent, codec, now_ms};
-use crate::topology::{JOBS, Names, REPLAYS, STAGES, STATUS, StageDef, TIERS};
+use crate::topology::{JOBS, Names, STAGES, STATUS, StageDef, TIERS};
 use crate::transport::tail::{From, Range, Tail};
-use crate::transport::{Bounds, Incoming, Result, TopicPartition, Transport};
+use crate::transport::{Incoming, Result, TopicPartition, Transport};
 
 /// Failures kept.
 const FAILURES: usize = 200;
@@ -25,13 +25,11 @@ pub struct Collector {
     names: Names,
     status: Tail,
     jobs: Tail,
-    replays: Tail,
+    dead: DeadLetters,
     tracker: Tracker,
     known: BTreeMap<String, Job>,
     /// By time and place, so that one that is read twice is there once.
     failures: BTreeMap<(i64, i32, i64), StatusEvent>,
-    /// Letters that were put back: dead-letter topic (without prefix) and partition, offsets.
-    replayed: BTreeMap<(String, i32), BTreeSet<i64>>,
     /// When the last look was, and each stage's counts then.
     before: Option<(Instant, Vec<Counts>)>,
     /// Ends of each dead-letter topic, summed, at the first look.
@@ -60,15 +58,15 @@ impl Collector {
     /// A collector that has looked at nothing but the newest status events.
     pub async fn new(transport: Arc<dyn Transport>, names: Names) -> Result<Collector> {
         let tail = async |topic| Tail::new(&*transport, &names.full(topic), From::Start).await;
-        let (status, jobs, replays) = (tail(STATUS).await?, tail(JOBS).await?, tail(REPLAYS).await?);
+        let (status, jobs) = (tail(STATUS).await?, tail(JOBS).await?);
+        let dead = DeadLetters::new(Arc::clone(&transport), names.clone()).await?;
         let mut collector = Collector {
             status,
             jobs,
-            replays,
+            dead,
             tracker: Tracker::all(),
             known: BTreeMap::new(),
             failures: BTreeMap::new(),
-            replayed: BTreeMap::new(),
             before: None,
             dead_before: vec![],
             transport,
@@ -102,15 +100,11 @@ impl Collector {
         let looked = Instant::now();
         let counts: Vec<Counts> = topics.iter().map(|t| Counts::of(t)).collect();
         let before = self.before.replace((looked, counts.clone()));
-        while let Some(batch) = self.replays.poll(&*self.transport).await? {
-            for (id, _) in batch.iter().filter_map(Replay::read) {
-                self.replayed.entry((id.topic, id.partition)).or_default().insert(id.offset);
-            }
-        }
+        self.dead.refresh().await?;
         let first = self.dead_before.is_empty();
         let mut stages = vec![];
         for (i, (def, topics)) in STAGES.iter().zip(topics).enumerate() {
-            let (dead_letters, end) = self.dead(def).await?;
+            let Resting { letters: dead_letters, end } = self.dead.of(def).await?;
             if first {
                 self.dead_before.push(end);
             }
@@ -132,23 +126,6 @@ impl Collector {
             jobs: self.job_progress().await?,
             caught_up,
         })
-    }
-
-    /// Letters of a stage that rest and were not put back, and the sum of its ends.
-    async fn dead(&mut self, def: &StageDef) -> Result<(u64, i64)> {
-        let bare = def.dlq();
-        let (mut resting, mut end) = (0, 0);
-        for Bounds { partition, start, end: e } in self.transport.bounds(&self.names.full(&bare)).await? {
-            end += e;
-            let mut back = 0;
-            if let Some(offsets) = self.replayed.get_mut(&(bare.clone(), partition)) {
-                // Those before were deleted by age.
-                *offsets = offsets.split_off(&start);
-                back = offsets.len();
-            }
-            resting += u64::try_from(e - start).unwrap_or(0).saturating_sub(back as u64);
-        }
-        Ok((resting, end))
     }
 
     /// Reads status events until a time; true when there are no more.

@@ -4,11 +4,13 @@
 //! | file | idea |
 //! |---|---|
 //! | [`lag`] | what a group has yet to finish, from what it committed: base and offset map |
+//! | [`dead`] | what rests in the dead letters, and since when |
 //! | [`snapshot`] | all of it at one time |
 //! | [`watch`](mod@watch) | keeps the gauges of what waits in this process's partitions |
 //! | [`collector`] | takes snapshots, one after the other, reading only what is new |
 
 pub mod collector;
+pub mod dead;
 pub mod lag;
 pub mod snapshot;
 pub mod watch;

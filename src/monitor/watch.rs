@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::dead::DeadLetters;
 use super::lag::PartitionLag;
 use crate::engine::Runner;
 use crate::engine::standing::Standings;
 use crate::record::{Meta, now_ms};
 use crate::telemetry::{Partitions, StageMetrics};
-use crate::topology::Names;
+use crate::topology::{Names, STAGES, StageDef};
 use crate::transport::{Incoming, Result, TopicPartition, Transport};
 
 /// A runner that is watched.
@@ -23,6 +24,9 @@ pub struct Watched {
     /// What it reads: full name, and the name without prefix.
     topics: Vec<(String, String)>,
     standings: watch::Receiver<Standings>,
+    names: Names,
+    /// Whose dead letters are counted; a relay has none.
+    stage: Option<&'static StageDef>,
 }
 
 impl Watched {
@@ -32,7 +36,13 @@ impl Watched {
             let bare = names.bare(&i.topic).to_owned();
             (i.topic, bare)
         });
-        Watched { metrics: runner.metrics.clone(), topics: topics.collect(), standings: runner.standings.subscribe() }
+        Watched {
+            metrics: runner.metrics.clone(),
+            topics: topics.collect(),
+            standings: runner.standings.subscribe(),
+            names: names.clone(),
+            stage: STAGES.iter().find(|d| d.name.as_str() == runner.work.name()),
+        }
     }
 }
 
@@ -41,9 +51,14 @@ pub async fn watch(transport: Arc<dyn Transport>, watched: Vec<Watched>, every: 
     let log = async {
         let mut heads = Heads::default();
         let mut away = false;
+        let mut dead = None;
         loop {
             for stage in &watched {
-                match ask(&*transport, stage, &mut heads).await {
+                let asked = match ask(&*transport, stage, &mut heads).await {
+                    Ok(()) => letters(&transport, stage, &mut dead).await,
+                    away => away,
+                };
+                match asked {
                     Ok(()) => away = false,
                     Err(e) if !away => {
                         away = true;
@@ -83,6 +98,20 @@ fn look(stage: &Watched, before: &mut Option<(Instant, f64)>) {
         let seconds = now.duration_since(then).as_secs_f64();
         stage.metrics.utilisation(((used - used_then) / seconds.max(0.001)).clamp(0.0, 1.0));
     }
+}
+
+/// What rests in the stage's dead letters.
+async fn letters(transport: &Arc<dyn Transport>, stage: &Watched, dead: &mut Option<DeadLetters>) -> Result<()> {
+    let Some(def) = stage.stage else { return Ok(()) };
+    let dead = match dead {
+        Some(dead) => dead,
+        None => dead.insert(DeadLetters::new(Arc::clone(transport), stage.names.clone()).await?),
+    };
+    dead.refresh().await?;
+    let resting = dead.of(def).await?;
+    let age = dead.oldest(def).await?.map_or(0, |written| u64::try_from(now_ms() - written).unwrap_or(0));
+    stage.metrics.dead_letters(resting.letters, Duration::from_millis(age));
+    Ok(())
 }
 
 /// What was read last, so that nothing is read twice while a partition stands.

@@ -138,6 +138,18 @@ metric!(
     )
 );
 metric!(
+    DEAD_LETTERS: IntGaugeVec = IntGaugeVec::new(
+        Opts::new("tidemill_dead_letters", "Dead letters that rest and were not put back, in the whole log."),
+        &["stage"]
+    )
+);
+metric!(
+    OLDEST_DEAD_LETTER: GaugeVec = GaugeVec::new(
+        Opts::new("tidemill_oldest_dead_letter_seconds", "Since the oldest dead letter that was not put back was written."),
+        &["stage"]
+    )
+);
+metric!(
     GAP: IntGaugeVec = IntGaugeVec::new(
         Opts::new("tidemill_gap_records", "Offsets from base to the highest done one, in the partition where these are most."),
         &["stage"]
@@ -363,6 +375,13 @@ impl StageMetrics {
         self.oldest_waiting.set(oldest.as_secs_f64());
         self.lag_timestamp.set(at as f64 / 1000.0);
     }
+
+    /// What rests in the stage's dead letters: how many, and since when the oldest.
+    pub fn dead_letters(&self, letters: u64, oldest: Duration) {
+        let label = &[self.stage.as_str()];
+        DEAD_LETTERS.with_label_values(label).set(i64::try_from(letters).unwrap_or(i64::MAX));
+        OLDEST_DEAD_LETTER.with_label_values(label).set(oldest.as_secs_f64());
+    }
 }
 
 /// All metrics in Prometheus' text format 0.0.4.
@@ -380,6 +399,7 @@ mod tests {
         m.commit(Duration::from_millis(3), "done");
         m.committed(3, 5_000);
         m.waiting(1_500, [("documents", 7)], Duration::from_millis(2_500));
+        m.dead_letters(3, Duration::from_millis(1_500));
         m.partitions(Partitions { owned: 2, paused: 1, gap: 9, gap_age: Duration::from_secs(4) });
         m.utilisation(0.5);
         m.rebalance(Rebalance::Lost);
@@ -403,6 +423,8 @@ mod tests {
             "lag_records{stage=\"enrich\",topic=\"documents\"} 7",
             "lag_timestamp_seconds{stage=\"enrich\"} 1.5",
             "oldest_waiting_seconds{stage=\"enrich\"} 2.5",
+            "dead_letters{stage=\"enrich\"} 3",
+            "oldest_dead_letter_seconds{stage=\"enrich\"} 1.5",
             "gap_records{stage=\"enrich\"} 9",
             "gap_age_seconds{stage=\"enrich\"} 4",
             "owned_partitions{stage=\"enrich\"} 2",

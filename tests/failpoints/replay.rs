@@ -1,8 +1,9 @@
-//! A replay of dead letters by the real binary on a real Kafka is killed at each of its steps, one after the other, and
+//! A replay of dead letters by the real binary, on a real Kafka and on the embedded log, is killed at each of its steps, one after the other, and
 //! started again: each letter is put back once, with its marker and its status event.
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidemill::config::Kafka as Config;
@@ -10,6 +11,7 @@ use tidemill::record::headers::{REPLAY, REPLAYS};
 use tidemill::record::{Headers, OutcomeKind, StatusEvent, codec};
 use tidemill::topology::{self, Names, Topic};
 use tidemill::transport::kafka::Kafka as Log;
+use tidemill::transport::sqlite::Sqlite;
 use tidemill::transport::tail::{From, Tail};
 use tidemill::transport::{Incoming, Outgoing, Transport};
 
@@ -20,18 +22,28 @@ const LETTERS: usize = 1_500;
 
 struct Letters {
     folder: tempfile::TempDir,
-    protocol: &'static str,
+    /// Of the group on Kafka; None: the embedded log.
+    protocol: Option<&'static str>,
     names: Names,
     runtime: tokio::runtime::Runtime,
-    log: Log,
+    log: Arc<dyn Transport>,
 }
 
 impl Letters {
-    fn new(protocol: &'static str) -> Letters {
+    fn new(protocol: Option<&'static str>) -> Letters {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let config = Config { brokers: Kafka::shared().to_owned(), ..Config::default() };
-        let log = Log::open(&config, folder.path()).unwrap();
+        let log: Arc<dyn Transport> = match protocol {
+            Some(_) => {
+                let config = Config { brokers: Kafka::shared().to_owned(), ..Config::default() };
+                Arc::new(Log::open(&config, folder.path()).unwrap())
+            }
+            None => {
+                let data = Tidemill::new(folder.path()).data();
+                std::fs::create_dir_all(&data).unwrap();
+                Arc::new(Sqlite::open(&data.join("log.db")).unwrap())
+            }
+        };
         let names = Names::new(format!("{}.", unique("replay")));
         let topics: Vec<_> =
             topology::topics().into_iter().map(|t| Topic { name: names.full(&t.name), partitions: 3, ..t }).collect();
@@ -53,9 +65,12 @@ impl Letters {
         let tidemill = Tidemill::new(self.folder.path());
         let mut c = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         clean(&mut c).current_dir(&tidemill.dir).arg("--data").arg(tidemill.data());
-        c.args(["--log", "warn", "--brokers", Kafka::shared(), "dlq", "replay", "--all", "--json"]).args(flags);
+        if let Some(protocol) = self.protocol {
+            c.args(["--brokers", Kafka::shared()]);
+            c.env("TIDEMILL_KAFKA__GROUP_PROTOCOL", protocol).env("TIDEMILL_KAFKA__SESSION_TIMEOUT", "3s");
+        }
+        c.args(["--log", "warn", "dlq", "replay", "--all", "--json"]).args(flags);
         c.env("TIDEMILL_PREFIX", self.names.full("")).env("TIDEMILL_KAFKA__MEMBER", "m");
-        c.env("TIDEMILL_KAFKA__GROUP_PROTOCOL", self.protocol).env("TIDEMILL_KAFKA__SESSION_TIMEOUT", "3s");
         if !failpoints.is_empty() {
             c.env("FAILPOINTS", failpoints);
         }
@@ -64,9 +79,9 @@ impl Letters {
 
     fn read(&self, topic: &str) -> Vec<Incoming> {
         self.runtime.block_on(async {
-            let mut tail = Tail::new(&self.log, &self.names.full(topic), From::Start).await.unwrap();
+            let mut tail = Tail::new(&*self.log, &self.names.full(topic), From::Start).await.unwrap();
             let mut all = vec![];
-            while let Some(batch) = tail.poll(&self.log).await.unwrap() {
+            while let Some(batch) = tail.poll(&*self.log).await.unwrap() {
                 all.extend(batch);
             }
             all
@@ -92,7 +107,7 @@ impl Letters {
     }
 }
 
-fn is_killed_at(protocol: &'static str, points: &[(&str, usize)]) {
+fn is_killed_at(protocol: Option<&'static str>, points: &[(&str, usize)]) {
     let letters = Letters::new(protocol);
     for (point, n) in points {
         // In small steps, so that all deaths find letters to put back.
@@ -115,24 +130,28 @@ fn is_killed_at(protocol: &'static str, points: &[(&str, usize)]) {
     assert_eq!((&nothing["replayed"], &nothing["already"]), (&0.into(), &LETTERS.into()));
 }
 
+const OWN_STEPS: [(&str, usize); 5] = [
+    ("dlq.replay.locked", 1),
+    ("dlq.replay.before", 1),
+    ("dlq.replay.before", 2),
+    ("dlq.replay.after", 1),
+    ("dlq.replay.after", 2),
+];
+
 #[test]
 fn a_replay_killed_at_each_of_its_own_steps_puts_each_letter_back_once() {
-    is_killed_at(
-        "classic",
-        &[
-            ("dlq.replay.locked", 1),
-            ("dlq.replay.before", 1),
-            ("dlq.replay.before", 2),
-            ("dlq.replay.after", 1),
-            ("dlq.replay.after", 2),
-        ],
-    );
+    is_killed_at(Some("classic"), &OWN_STEPS);
+}
+
+#[test]
+fn a_replay_on_the_embedded_log_killed_at_each_of_its_steps_puts_each_letter_back_once() {
+    is_killed_at(None, &OWN_STEPS);
 }
 
 #[test]
 fn a_replay_killed_at_each_step_of_a_transaction_puts_each_letter_back_once() {
     is_killed_at(
-        "classic",
+        Some("classic"),
         &[
             ("kafka.init.after", 1),
             ("kafka.sent.Produce", 2),
@@ -146,13 +165,13 @@ fn a_replay_killed_at_each_step_of_a_transaction_puts_each_letter_back_once() {
             ("kafka.commit.after", 2),
         ],
     );
-    is_killed_at("consumer", &[("kafka.offsets.after", 2), ("kafka.sent.EndTxn", 1)]);
+    is_killed_at(Some("consumer"), &[("kafka.offsets.after", 2), ("kafka.sent.EndTxn", 1)]);
 }
 
 /// A step whose outcome nobody can tell is looked up, and made again only if it was not written.
 #[test]
 fn a_replay_that_is_not_told_what_became_of_a_step_looks_it_up() {
-    let letters = Letters::new("classic");
+    let letters = Letters::new(Some("classic"));
     let points = "kafka.commit.after=1*off->1*return(fatal)->off;kafka.commit.before=2*off->1*return(fatal)->off";
     let ended = letters.replay(&[], points).expect(0);
     assert_eq!(ended.stderr.matches("a step of the replay is made again").count(), 2, "{}", ended.stderr);

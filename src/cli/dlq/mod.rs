@@ -1,5 +1,6 @@
 //! `dlq`: what rests in the dead letters, by its causes and one by one, and putting it back.
 
+mod lines;
 mod replay;
 mod show;
 
@@ -83,6 +84,11 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
             }
             return Ok(if report.stopped { Exit::Failed } else { Exit::Done });
         }
+        Args::Export { which, all } => {
+            let filter = Filter { not_replayed: !all, ..filter(which)? };
+            lines::export(&*transport, &names, &filter).await?;
+        }
+        Args::Import { file } => return lines::import(&*transport, &names, file.as_deref()).await,
         Args::Runs { limit, json } => {
             let runs = dlq::runs(&*transport, &names, limit).await?;
             if json { format::print_json(&replay::runs_json(&runs))? } else { replay::print_runs(&runs) }

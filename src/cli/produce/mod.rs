@@ -1,6 +1,6 @@
 //! `produce`: lines onto a topic.
 
-mod input;
+pub(super) mod input;
 mod parse;
 
 use std::io::IsTerminal;
