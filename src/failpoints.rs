@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `runner.commit` | records are handled, their outcomes collected; nothing of the commit has begun | |
 //! | `fetch.cached` | the HTTP cache has the page; nobody else has | |
+//! | `fetch.lease` | a host's lease is asked for; any answer: it is taken without asking the store | yes |
 //! | `kafka.init.before`, `kafka.init.after` | a producer takes its transactional id over | |
 //! | `kafka.offsets.before` | the batch's records are handed to the producer, its progress is not sent | yes |
 //! | `kafka.offsets.after` | the group coordinator has the progress, as part of the open transaction | yes |

@@ -151,13 +151,17 @@ async fn a_sweep_takes_the_old_and_a_put_makes_young_again() {
         let blobs = open(dir.path()).await;
         let old = blobs.put(Bytes::from_static(b"old")).await.unwrap();
         let again = blobs.put(Bytes::from_static(b"again")).await.unwrap();
+        let renewed = blobs.put(Bytes::from_static(b"renewed")).await.unwrap();
         tokio::time::sleep(a_while(&*blobs)).await;
+        blobs.renew(&renewed).await.unwrap();
         assert_eq!(blobs.put(Bytes::from_static(b"again")).await.unwrap(), again);
         assert_eq!(blobs.sweep(Duration::from_secs(3600)).await, Ok(0));
         assert_eq!(blobs.sweep(Duration::MAX).await, Ok(0));
         assert_eq!(blobs.sweep(Duration::from_millis(200)).await, Ok(1));
         assert!(matches!(blobs.get(&old).await, Err(BlobError::NotFound(_))));
         assert!(blobs.get(&again).await.is_ok());
+        assert_eq!(blobs.get(&renewed).await, Ok(Bytes::from_static(b"renewed")));
+        assert_eq!(blobs.renew(&old).await, Err(BlobError::NotFound(old)));
     }
 }
 
@@ -181,6 +185,9 @@ async fn a_sweep_takes_nothing_that_was_just_put() {
         });
         for body in bodies.iter().cycle().take(40) {
             let key = blobs.put(body.clone()).await.unwrap();
+            assert_eq!(blobs.get(&key).await.as_ref(), Ok(body));
+            // What is young is never swept, so it is there to be renewed.
+            assert_eq!(blobs.renew(&key).await, Ok(()));
             assert_eq!(blobs.get(&key).await.as_ref(), Ok(body));
         }
         sweeping.await.unwrap();

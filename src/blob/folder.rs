@@ -77,15 +77,23 @@ impl Folder {
     fn write(&self, draft: Finished, place: &Path) -> io::Result<()> {
         let lock = self.lock_file()?;
         lock.lock_shared()?;
-        match OpenOptions::new().write(true).open(place) {
-            // Whoever put it first may not have come to syncing the folder yet.
-            Ok(there) => return there.set_modified(SystemTime::now()).and_then(|()| sync(parent(place))),
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
+        if renewed(place)? {
+            return Ok(());
         }
         draft.file.as_file().sync_all()?;
         draft.file.persist(place)?;
         sync(parent(place))
+    }
+
+    fn renew(&self, digits: &str) -> io::Result<bool> {
+        let lock = self.lock_file()?;
+        lock.lock_shared()?;
+        for coding in coding::order(self.coding) {
+            if renewed(&self.place(digits, coding))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn read(&self, key: &str, limit: usize) -> Result<Bytes> {
@@ -149,6 +157,16 @@ impl Blobs for Folder {
         .await
     }
 
+    async fn renew(&self, key: &str) -> Result<()> {
+        let (key, digits) = (key.to_owned(), digits(key)?.to_owned());
+        self.run(move |folder| match folder.renew(&digits) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(BlobError::NotFound(key)),
+            Err(e) => Err(folder.failed(&e)),
+        })
+        .await
+    }
+
     async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes> {
         let key = key.to_owned();
         self.run(move |folder| folder.read(&key, limit)).await
@@ -161,6 +179,16 @@ impl Blobs for Folder {
 
     async fn sweep(&self, older_than: Duration) -> Result<u64> {
         self.run(move |folder| folder.clear(older_than).map_err(|e| folder.failed(&e))).await
+    }
+}
+
+/// Makes a blob young again; false if it is not there. Under the lock.
+fn renewed(place: &Path) -> io::Result<bool> {
+    match OpenOptions::new().write(true).open(place) {
+        // Whoever put it first may not have come to syncing the folder yet.
+        Ok(there) => there.set_modified(SystemTime::now()).and_then(|()| sync(parent(place))).map(|()| true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -51,6 +51,10 @@ impl Blobs for Guarded {
         self.calls.call("put", self.inner.keep(draft)).await
     }
 
+    async fn renew(&self, key: &str) -> Result<()> {
+        self.calls.call("renew", self.inner.renew(key)).await
+    }
+
     async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes> {
         self.calls.call("get", self.inner.get_start(key, limit)).await
     }

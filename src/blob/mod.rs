@@ -76,6 +76,9 @@ pub trait Blobs: Send + Sync {
         self.keep(written.await?).await
     }
 
+    /// Makes a blob young again, as a put of its bytes would, without reading them.
+    async fn renew(&self, key: &str) -> Result<()>;
+
     /// The first bytes of a key, at most so many; if that is all of them, checked against it. More than that is neither
     /// read nor held, give or take a little.
     async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes>;

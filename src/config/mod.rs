@@ -132,8 +132,19 @@ pub struct Fetch {
     pub max_body_bytes: ByteSize,
     /// Body without content coding, whether it had one or not.
     pub max_decoded_bytes: ByteSize,
+    /// Most times its size that a body may decode to, from 1 MiB on.
+    pub max_ratio: u32,
+    /// Headers of an answer, names and values; over HTTP/1.1 the client itself takes no more than 400 KB and 100 of them.
+    pub max_header_bytes: ByteSize,
     /// Redirects followed for one URL.
     pub max_redirects: usize,
+    /// Schemes that may be fetched: http, https or both.
+    #[serde(deserialize_with = "schemes")]
+    pub schemes: Vec<Scheme>,
+    /// Ports that may be fetched; empty for all but those of other protocols, which are never.
+    pub ports: Vec<u16>,
+    /// PEM file of certificate authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// Private and special addresses that may be fetched, as CIDR.
     pub allow_addresses: Vec<IpNet>,
     /// Folders (`/data/in`) and S3 places (`s3://bucket/prefix`) whose `file://` and `s3://` URLs may be read; none unless
@@ -141,6 +152,32 @@ pub struct Fetch {
     pub allow_inputs: Vec<Input>,
     /// Addresses of host names, instead of DNS: `"shop.test" = "127.0.0.1"`, or `"*.demo.test"` for all below a name.
     pub resolve: BTreeMap<String, IpAddr>,
+}
+
+/// A scheme of the web.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// As in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+fn schemes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Scheme>, D::Error> {
+    let schemes = Vec::deserialize(deserializer)?;
+    if schemes.is_empty() {
+        return Err(serde::de::Error::custom("without a scheme nothing can be fetched: name http, https or both"));
+    }
+    Ok(schemes)
 }
 
 /// The HTTP cache (RFC 9111), in the store and the blobs.
@@ -286,7 +323,12 @@ impl Default for Fetch {
             max_retry_after: secs(3600),
             max_body_bytes: ByteSize::mib(16),
             max_decoded_bytes: ByteSize::mib(32),
+            max_ratio: 200,
+            max_header_bytes: ByteSize::kib(256),
             max_redirects: 10,
+            schemes: vec![Scheme::Http, Scheme::Https],
+            ports: vec![],
+            ca_file: None,
             allow_addresses: vec![],
             allow_inputs: vec![],
             resolve: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::codings::{CodingError, DEFAULT_MAX_RATIO, Decoder};
+use super::codings::{CodingError, Decoder};
 use super::http::FetchError;
 use crate::blob::BlobError;
 use crate::blob::draft::{Draft, Drafts};
@@ -67,6 +67,8 @@ pub struct Receiver {
 /// What a body decoded to until now.
 struct Decoded {
     small: Vec<u8>,
+    /// Bytes after which the rest is left.
+    cut_at: Option<usize>,
     large: Option<Draft>,
     overflow: Option<Overflow>,
 }
@@ -78,6 +80,9 @@ enum Trouble {
     Coding(#[from] CodingError),
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// No failure: what is wanted is there.
+    #[error("the rest is not wanted")]
+    Enough,
 }
 
 impl Receiver {
@@ -85,7 +90,7 @@ impl Receiver {
     pub fn new(coding: &str, config: &config::Fetch, overflow: Option<Overflow>) -> Result<Receiver, FetchError> {
         let max_decoded = config.max_decoded_bytes.as_u64();
         let most = usize::try_from(max_decoded).unwrap_or(usize::MAX);
-        let decoder = Decoder::new(coding, most, DEFAULT_MAX_RATIO);
+        let decoder = Decoder::new(coding, most, config.max_ratio);
         Ok(Receiver {
             decoder: decoder.map_err(|e| FetchError::new(FailureClass::Decode, e.to_string()))?,
             limit: config.max_body_bytes,
@@ -93,8 +98,25 @@ impl Receiver {
             received: 0,
             batch: vec![],
             waiting: 0,
-            decoded: Decoded { small: vec![], large: None, overflow },
+            decoded: Decoded { small: vec![], cut_at: None, large: None, overflow },
         })
+    }
+
+    /// Of a body of which the first bytes are enough, decoded and in memory; no limit refuses what comes after them.
+    pub fn start_of(coding: &str, config: &config::Fetch, bytes: usize) -> Result<Receiver, FetchError> {
+        let limitless = config::Fetch {
+            max_body_bytes: bytesize::ByteSize(u64::MAX),
+            max_decoded_bytes: bytesize::ByteSize(u64::MAX),
+            ..config.clone()
+        };
+        let mut receiver = Receiver::new(coding, &limitless, None)?;
+        receiver.decoded.cut_at = Some(bytes);
+        Ok(receiver)
+    }
+
+    /// Whether nothing more is wanted.
+    pub fn has_enough(&self) -> bool {
+        self.decoded.cut_at.is_some_and(|bytes| self.decoded.small.len() >= bytes)
     }
 
     /// Refuses a length that was announced.
@@ -116,7 +138,9 @@ impl Receiver {
     /// All came.
     pub async fn finish(self) -> Result<Received, FetchError> {
         let all = self.work_off().await?;
-        all.decoder.finish().map_err(|e| all.failed(e.into()))?;
+        if !all.has_enough() {
+            all.decoder.finish().map_err(|e| all.failed(e.into()))?;
+        }
         Ok(match all.decoded.large {
             Some(draft) => Received::Large(draft.into()),
             None => Received::Small(all.decoded.small.into()),
@@ -134,7 +158,11 @@ impl Receiver {
         let work = move || {
             for bytes in mem::take(&mut self.batch) {
                 let decoded = &mut self.decoded;
-                self.decoder.push(&bytes, |some| decoded.write(some)).map_err(|e| self.failed(e))?;
+                match self.decoder.push(&bytes, |some| decoded.write(some)) {
+                    Ok(()) => {}
+                    Err(Trouble::Enough) => break,
+                    Err(e) => return Err(self.failed(e)),
+                }
             }
             Ok(self)
         };
@@ -157,6 +185,8 @@ impl Receiver {
             Trouble::Coding(CodingError::Corrupt { .. } | CodingError::Unsupported(_)) => F::Decode,
             Trouble::Blob(BlobError::TooLarge(_)) => F::TooLarge,
             Trouble::Blob(_) => F::Storage,
+            // Never an answer: see `work_off`.
+            Trouble::Enough => F::Truncated,
         };
         FetchError::new(class, e.to_string())
     }
@@ -164,6 +194,11 @@ impl Receiver {
 
 impl Decoded {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        if let Some(most) = self.cut_at {
+            let room = most.saturating_sub(self.small.len());
+            self.small.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            return if bytes.len() >= room { Err(Trouble::Enough) } else { Ok(()) };
+        }
         let Some(overflow) = &self.overflow else {
             self.small.extend_from_slice(bytes);
             return Ok(());
@@ -244,6 +279,30 @@ mod tests {
                 let Ok(Received::Small(bytes)) = receive(sent, coding, &config, None).await else { panic!("large") };
                 assert_eq!(bytes, body);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_start_of_a_body_is_had_whatever_comes_after_it() {
+        let noise = noise(700_000);
+        let whole = zstd::encode_all(&noise[..], 1).unwrap();
+        let bomb = zstd::encode_all(&vec![0; 64 << 20][..], 1).unwrap();
+        for (sent, coding, start) in [
+            (&noise[..], "", &noise[..1_000]),
+            (&noise[..1_000], "", &noise[..1_000]),
+            (&noise[..999], "", &noise[..999]),
+            (&whole, "zstd", &noise[..1_000]),
+            (&whole[..whole.len() / 2], "zstd", &noise[..1_000]),
+            (&bomb, "zstd", &[0; 1_000]),
+        ] {
+            let mut receiver = Receiver::start_of(coding, &config(100, 100), 1_000).unwrap();
+            for piece in sent.chunks(10_000) {
+                if !receiver.has_enough() {
+                    receiver = receiver.take(Bytes::copy_from_slice(piece)).await.unwrap();
+                }
+            }
+            let Ok(Received::Small(bytes)) = receiver.finish().await else { panic!("large, or none") };
+            assert_eq!(bytes, start);
         }
     }
 

@@ -310,13 +310,12 @@ impl Cache {
     /// The body of an entry; a blob becomes young again by it, so that the record that names it finds it. None: gone.
     pub async fn body(&self, entry: &Entry) -> Result<Option<Body>> {
         let length = entry.length;
-        if entry.blob.is_none() {
+        let Some(key) = &entry.blob else {
             let inline = entry.inline.then(|| entry.body.to_vec());
             return Ok(inline.map(|b| Body { inline: Some(b), blob: None, length }));
-        }
-        let Some(bytes) = self.bytes(entry).await? else { return Ok(None) };
-        match self.blobs.put(bytes).await {
-            Ok(key) => Ok(Some(Body { inline: None, blob: Some(key), length })),
+        };
+        match self.blobs.renew(key).await {
+            Ok(()) => Ok(Some(Body { inline: None, blob: Some(key.clone()), length })),
             Err(BlobError::Unavailable(why)) => Err(StoreError::Unavailable(why)),
             Err(_) => Ok(None),
         }

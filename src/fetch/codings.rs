@@ -10,9 +10,6 @@ use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, HeapAlloc, Huffm
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, InBuffer, Operation, OutBuffer};
 
-/// Default of `max_ratio`: deflate itself reaches about 1,000, pages about 30.
-pub const DEFAULT_MAX_RATIO: u32 = 200;
-
 /// The ratio is not judged below this much output: small repetitive pages compress very well.
 const RATIO_FREE_BYTES: usize = 1024 * 1024;
 
@@ -184,7 +181,7 @@ impl Decoder {
     /// both), br, zstd and identity; an empty value is identity.
     ///
     /// `max_bytes` bounds the result and each step towards it. Output of over a mebibyte may have `max_ratio` times the
-    /// bytes received until then, see [`DEFAULT_MAX_RATIO`].
+    /// bytes received until then: deflate itself reaches about 1,000, pages about 30.
     ///
     /// # Errors
     /// [`CodingError::Unsupported`].
@@ -470,6 +467,7 @@ mod tests {
     use std::io::Write;
 
     const LIMIT: usize = 16 * 1024 * 1024;
+    const RATIO: u32 = 200;
 
     fn encode(coding: &str, data: &[u8]) -> Vec<u8> {
         let level = Compression::default();
@@ -509,7 +507,7 @@ mod tests {
     }
 
     fn run(body: &[u8], coding: &str) -> Result<Vec<u8>, CodingError> {
-        decode(body, coding, LIMIT, DEFAULT_MAX_RATIO, usize::MAX)
+        decode(body, coding, LIMIT, RATIO, usize::MAX)
     }
 
     fn text() -> Vec<u8> {
@@ -640,7 +638,7 @@ mod tests {
             let at = at % body.len();
             body[at] ^= xor;
             let named = if coding == "raw" { "deflate" } else { &coding };
-            let _ = (run(&body, named), decode(&body, named, LIMIT, DEFAULT_MAX_RATIO, 7));
+            let _ = (run(&body, named), decode(&body, named, LIMIT, RATIO, 7));
         }
 
         /// How a body was cut into pieces on its way makes no difference.
@@ -649,7 +647,7 @@ mod tests {
             let mut body = encode(&outer, &encode(&coding, &text()[..2_000].repeat(2)));
             body.truncate(body.len() - cut);
             let named = format!("{}, {outer}", if coding == "raw" { "deflate" } else { &coding });
-            prop_assert_eq!(decode(&body, &named, LIMIT, DEFAULT_MAX_RATIO, piece), run(&body, &named));
+            prop_assert_eq!(decode(&body, &named, LIMIT, RATIO, piece), run(&body, &named));
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! One HTTP request: guarded and bounded; and every way it can fail as a failure class.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -94,7 +95,8 @@ impl Client {
     pub fn new(config: &config::Fetch) -> Result<Client, FetchError> {
         // Another part of the process may have installed a provider; any will do.
         let _already = rustls::crypto::ring::default_provider().install_default();
-        let guard = Guard::new(config.allow_addresses.clone());
+        let schemes = config.schemes.iter().map(|s| s.as_str()).collect();
+        let guard = Guard::new(config.allow_addresses.clone()).limited_to(schemes, config.ports.clone());
         let overrides = config.resolve.iter().map(|(host, address)| (host.clone(), *address));
         let mut headers = HeaderMap::new();
         headers.insert(
@@ -106,7 +108,16 @@ impl Client {
         let agent = HeaderValue::try_from(&config.user_agent)
             .map_err(|e| FetchError::new(FailureClass::Protocol, format!("fetch.user_agent cannot be sent: {e}")))?;
         headers.insert(USER_AGENT, agent);
+        let authorities = match &config.ca_file {
+            Some(file) => authorities(file).map_err(|why| FetchError::new(FailureClass::Tls, why))?,
+            None => vec![],
+        };
+        let max_header_bytes = u32::try_from(config.max_header_bytes.as_u64()).unwrap_or(u32::MAX);
+        // Less would be 16 KiB. What is over the limit by less than this is told as such, and not as a broken stream.
+        let max_header_list = max_header_bytes.saturating_add(1 << 20);
         let http = reqwest::Client::builder()
+            .tls_certs_merge(authorities)
+            .http2_max_header_list_size(max_header_list)
             .default_headers(headers.clone())
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(std::sync::Arc::new(GuardedResolver::new(guard.clone(), overrides)))
@@ -128,7 +139,10 @@ impl Client {
         self.guard.check_url(url).map_err(|e| {
             let class = match e {
                 GuardError::Scheme(_) | GuardError::NoHost => FailureClass::InvalidUrl,
-                GuardError::Blocked(_) | GuardError::Port(_) => FailureClass::BlockedAddress,
+                GuardError::Blocked(_)
+                | GuardError::Port(_)
+                | GuardError::SchemeNotAllowed(_)
+                | GuardError::PortNotAllowed(_) => FailureClass::BlockedAddress,
             };
             FetchError::new(class, e.to_string())
         })
@@ -139,21 +153,26 @@ impl Client {
         &self.sent
     }
 
-    /// One GET. The body is read and decoded only for a 2xx of a type that is used; without an overflow into memory.
-    pub async fn get(&self, url: &Url, overflow: Option<&Overflow>) -> Result<Answer, FetchError> {
-        self.get_if(url, HeaderMap::new(), overflow).await
+    /// One GET that reads a body's first bytes, decoded, and leaves the rest.
+    pub async fn get_start(&self, url: &Url, bytes: usize) -> Result<Answer, FetchError> {
+        self.counted(url, HeaderMap::new(), |coding| Receiver::start_of(coding, &self.config, bytes)).await
     }
 
-    /// One GET under conditions (`If-None-Match` and the like).
-    pub async fn get_if(
+    /// One GET under conditions (`If-None-Match` and the like). The body is read and decoded only for a 2xx of a type that
+    /// is used.
+    pub async fn get_if(&self, url: &Url, conditions: HeaderMap, overflow: &Overflow) -> Result<Answer, FetchError> {
+        self.counted(url, conditions, |coding| Receiver::new(coding, &self.config, Some(overflow.clone()))).await
+    }
+
+    async fn counted(
         &self,
         url: &Url,
         conditions: HeaderMap,
-        overflow: Option<&Overflow>,
+        receive: impl FnOnce(&str) -> Result<Receiver, FetchError>,
     ) -> Result<Answer, FetchError> {
         self.check(url)?;
         let counted = Request::start(&host_key(url), "GET");
-        let answer = self.request(url, conditions, overflow).await;
+        let answer = self.request(url, conditions, receive).await;
         match &answer {
             Ok(answer) => counted.ended(&answer.status.to_string()),
             Err(e) => counted.ended(e.class.as_str()),
@@ -165,11 +184,17 @@ impl Client {
         &self,
         url: &Url,
         conditions: HeaderMap,
-        overflow: Option<&Overflow>,
+        receive: impl FnOnce(&str) -> Result<Receiver, FetchError>,
     ) -> Result<Answer, FetchError> {
         let request = self.http.get(url.clone()).headers(conditions);
         let response = request.send().await.map_err(|e| classify(&e, Phase::Head))?;
         let at = now_ms();
+        let header_bytes: usize = response.headers().iter().map(|(n, v)| n.as_str().len() + v.len()).sum();
+        if header_bytes as u64 > self.config.max_header_bytes.as_u64() {
+            let limit = self.config.max_header_bytes;
+            let message = format!("the headers have {header_bytes} bytes, more than fetch.max_header_bytes ({limit})");
+            return Err(FetchError::new(FailureClass::TooLarge, message));
+        }
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
         let content_type = media_type(&header(CONTENT_TYPE).unwrap_or_default());
@@ -194,8 +219,7 @@ impl Client {
         if !(200..300).contains(&status) || answer.skipped {
             return Ok(answer);
         }
-        let mut receiver =
-            Receiver::new(&header(CONTENT_ENCODING).unwrap_or_default(), &self.config, overflow.cloned())?;
+        let mut receiver = receive(&header(CONTENT_ENCODING).unwrap_or_default())?;
         if let Some(length) = header(CONTENT_LENGTH).and_then(|l| l.parse().ok()) {
             receiver.announced(length)?;
         }
@@ -210,10 +234,24 @@ impl Client {
                 return Err(FetchError::new(FailureClass::Timeout, message));
             }
             receiver = receiver.take(bytes).await?;
+            if receiver.has_enough() {
+                break;
+            }
         }
         answer.body = receiver.finish().await?;
         Ok(answer)
     }
+}
+
+/// The certificates of a PEM file.
+fn authorities(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let failed = |why: String| format!("fetch.ca_file {}: {why}", file.display());
+    let pem = std::fs::read(file).map_err(|e| failed(e.to_string()))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| failed(deepest(&e)))?;
+    if certificates.is_empty() {
+        return Err(failed("there is no certificate in it; it should be PEM".into()));
+    }
+    Ok(certificates)
 }
 
 /// Types no stage reads and that are often large: their bodies are not even asked for.

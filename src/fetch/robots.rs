@@ -1,9 +1,11 @@
 //! robots.txt of each origin: fetched once at a time, kept for a day, asked before every request (RFC 9309).
+//!
+//! A copy that is older is used only while the file cannot be read (section 2.4), for a week at most: after that nothing of
+//! the origin may be fetched until it can be read again (section 2.3.1.4).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moka::Expiry;
 use moka::future::Cache;
 use url::Url;
 
@@ -17,6 +19,12 @@ use crate::web::robots::{self, RobotsAnswer};
 const KEEP: Duration = Duration::from_secs(86_400);
 /// An origin whose robots.txt could not be read is asked again after this; shorter than most retries.
 const KEEP_FAILURE: Duration = Duration::from_secs(5);
+/// How long a copy is used whose file cannot be read any more.
+const KEEP_STALE: Duration = Duration::from_secs(7 * 86_400);
+/// After this the file is asked for again, which a stale copy stands in for.
+const KEEP_STANDING_IN: Duration = Duration::from_secs(60);
+/// Bytes read of a file: what the parser takes, a byte order mark, and one that shows whether the last line ends there.
+const START: usize = robots::MAX_BYTES + 4;
 /// Origins remembered.
 const ORIGINS: u64 = 50_000;
 /// Redirects followed (section 2.3.1.2).
@@ -64,18 +72,38 @@ impl Unreachable {
 /// What is known of an origin.
 pub type Known = Result<Arc<RobotsAnswer>, Unreachable>;
 
-struct Lifetime;
+/// What is remembered of an origin.
+#[derive(Clone)]
+struct Remembered {
+    known: Known,
+    /// When it is to be read again.
+    until: Instant,
+    /// When it was last read, and not only asked for.
+    read: Instant,
+}
 
-impl Expiry<String, Known> for Lifetime {
-    fn expire_after_create(&self, _origin: &String, known: &Known, _at: Instant) -> Option<Duration> {
-        Some(if known.is_ok() { KEEP } else { KEEP_FAILURE })
+impl Remembered {
+    /// What was just read; what was remembered `before` stands in for a file that cannot be read.
+    fn of(known: Known, before: Option<Remembered>, keep: Duration) -> Remembered {
+        let now = Instant::now();
+        let stale = before.filter(|b| b.known.is_ok() && b.read.elapsed() < KEEP_STALE);
+        match (&known, stale) {
+            (Ok(_), _) => Remembered { known, until: now + keep, read: now },
+            (Err(e), Some(copy)) => {
+                tracing::debug!(error = e.message, "an older copy stands in for robots.txt");
+                Remembered { until: now + KEEP_STANDING_IN, ..copy }
+            }
+            (Err(_), None) => Remembered { known, until: now + KEEP_FAILURE, read: now },
+        }
     }
 }
 
 /// The robots.txt of all origins.
 pub struct Origins {
     client: Arc<Client>,
-    known: Cache<String, Known>,
+    known: Cache<String, Remembered>,
+    /// [`KEEP`]; shorter in tests.
+    keep: Duration,
 }
 
 /// What they say to one agent.
@@ -126,15 +154,19 @@ impl Robots {
 impl Origins {
     /// Nothing is known yet.
     pub fn new(client: Arc<Client>) -> Origins {
-        Origins { client, known: Cache::builder().max_capacity(ORIGINS).expire_after(Lifetime).build() }
+        let known = Cache::builder().max_capacity(ORIGINS).time_to_live(KEEP_STALE).build();
+        Origins { client, known, keep: KEEP }
     }
 
     /// The robots.txt that holds for this URL, and whether it was read for that, rather than remembered.
     pub async fn answer(&self, url: &Url) -> (Known, bool) {
         let origin = url.origin().ascii_serialization();
-        let known = self.known.entry(origin).or_insert_with(self.read(url)).await;
+        let before = self.known.get(&origin).await;
+        let read = async { Remembered::of(self.read(url).await, before, self.keep) };
+        let outdated = |r: &Remembered| r.until <= Instant::now();
+        let known = self.known.entry(origin).or_insert_with_if(read, outdated).await;
         let read = known.is_fresh();
-        (known.into_value(), read)
+        (known.into_value().known, read)
     }
 
     async fn read(&self, url: &Url) -> Known {
@@ -143,7 +175,7 @@ impl Origins {
         at.set_query(None);
         at.set_fragment(None);
         for hop in 0..=REDIRECTS {
-            let answer = match self.client.get(&at, None).await {
+            let answer = match self.client.get_start(&at, START).await {
                 Ok(answer) => answer,
                 // Where a redirect leads is no word about the host itself.
                 Err(e) if hop > 0 => return unreadable(FetchError { class: FailureClass::RobotsUnreachable, ..e }),
@@ -183,4 +215,55 @@ fn unreadable(e: FetchError) -> Known {
 
 fn path_and_query(url: &Url) -> &str {
     &url[url::Position::BeforePath..url::Position::AfterQuery]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn an_older_copy_stands_in_for_a_file_that_cannot_be_read() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/page", listener.local_addr().unwrap())).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        // 503, a file, 503 from then on.
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (status, body) = match count.fetch_add(1, Ordering::SeqCst) {
+                    1 => (200, "User-agent: *\nDisallow: /page"),
+                    _ => (503, ""),
+                };
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+                let _read = stream.read(&mut [0; 4096]).await;
+                let _written = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        let config = config::Fetch { allow_addresses: vec!["127.0.0.1/32".parse().unwrap()], ..Default::default() };
+        let mut origins = Origins::new(Arc::new(Client::new(&config).unwrap()));
+        origins.keep = Duration::ZERO;
+        let (known, read) = origins.answer(&url).await;
+        assert!(known.is_err() && read, "there is no copy yet");
+        assert!(!origins.answer(&url).await.1, "a failure is remembered for a while");
+        origins.known.invalidate_all();
+        for standing_in in [false, true] {
+            let (known, read) = origins.answer(&url).await;
+            let Ok(RobotsAnswer::Rules(rules)) = known.as_deref() else { panic!("{standing_in}: {known:?}") };
+            assert!(read && !rules.check("Tidemill", "/page").allowed);
+        }
+        assert!(!origins.answer(&url).await.1, "it is not asked for at once again");
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        // What was read longer ago than a week is no rule any more.
+        let old = Instant::now().checked_sub(KEEP_STALE);
+        let copy =
+            Remembered { known: Ok(Arc::new(RobotsAnswer::AllowAll)), until: Instant::now(), read: Instant::now() };
+        let failed = || Err(Unreachable { class: FailureClass::RobotsUnreachable, message: String::new() });
+        assert!(Remembered::of(failed(), Some(copy.clone()), KEEP).known.is_ok());
+        if let Some(old) = old {
+            assert!(Remembered::of(failed(), Some(Remembered { read: old, ..copy }), KEEP).known.is_err());
+        }
+    }
 }

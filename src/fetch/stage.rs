@@ -143,7 +143,7 @@ impl Fetch {
         let permit = self.turn(&host, ctx).await?;
         let (entry, conditions) = known.map_or_else(Default::default, |(entry, conditions)| (Some(entry), conditions));
         let started = Instant::now();
-        let answer = self.client.get_if(&url, conditions, Some(&self.overflow)).await;
+        let answer = self.client.get_if(&url, conditions, &self.overflow).await;
         drop(permit);
         self.politeness.answered(&host, unix(), started.elapsed());
         if let Some(end) = End::of(&answer) {

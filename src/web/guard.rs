@@ -30,6 +30,12 @@ pub enum GuardError {
     /// Neither http nor https.
     #[error("scheme \"{0}\" is refused: use http or https")]
     Scheme(String),
+    /// Of the web, and not among those that are allowed.
+    #[error("{0} URLs are not among the schemes that may be fetched (fetch.schemes)")]
+    SchemeNotAllowed(String),
+    /// Not among those that are allowed.
+    #[error("port {0} is not among those that may be fetched (fetch.ports)")]
+    PortNotAllowed(u16),
     /// A port of another protocol.
     #[error("port {0} is refused: it belongs to another protocol than HTTP")]
     Port(u16),
@@ -43,12 +49,21 @@ pub enum GuardError {
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     allow: Vec<IpNet>,
+    /// Empty: http and https.
+    schemes: Vec<&'static str>,
+    /// Empty: all but those of other protocols.
+    ports: Vec<u16>,
 }
 
 impl Guard {
     /// A guard that lets through public addresses and `allow`, which wins over every refusal.
     pub fn new(allow: Vec<IpNet>) -> Self {
-        Self { allow }
+        Self { allow, ..Guard::default() }
+    }
+
+    /// Only URLs of these schemes and ports; an empty list changes nothing.
+    pub fn limited_to(self, schemes: Vec<&'static str>, ports: Vec<u16>) -> Self {
+        Self { schemes, ports, ..self }
     }
 
     /// Whether `addr` may be reached. IPv6 addresses that carry an IPv4 address (mapped, NAT64,
@@ -81,6 +96,15 @@ impl Guard {
         }
         if let Some(port) = url.port().filter(|port| BAD_PORTS.binary_search(port).is_ok()) {
             return Err(GuardError::Port(port));
+        }
+        if !self.schemes.is_empty() && !self.schemes.contains(&url.scheme()) {
+            return Err(GuardError::SchemeNotAllowed(url.scheme().to_owned()));
+        }
+        match url.port_or_known_default() {
+            Some(port) if !self.ports.is_empty() && !self.ports.contains(&port) => {
+                return Err(GuardError::PortNotAllowed(port));
+            }
+            _ => {}
         }
         match url.host().ok_or(GuardError::NoHost)? {
             Host::Ipv4(v4) => Ok(self.check(IpAddr::V4(v4))?),
@@ -336,6 +360,19 @@ mod tests {
         assert_eq!(check("http://example.com:10080/"), Err(GuardError::Port(10080)));
         assert_eq!(check("ftp://example.com/"), Err(GuardError::Scheme("ftp".into())));
         assert!(BAD_PORTS.is_sorted());
+    }
+
+    #[test]
+    fn schemes_and_ports_may_be_few() {
+        let guard = Guard::default().limited_to(vec!["https"], vec![443, 8443, 25]);
+        let check = |url: &str| guard.check_url(&Url::parse(url).unwrap());
+        for url in ["https://example.com/", "https://example.com:443/", "https://example.com:8443/"] {
+            assert_eq!(check(url), Ok(()), "{url}");
+        }
+        assert_eq!(check("http://example.com/"), Err(GuardError::SchemeNotAllowed("http".into())));
+        assert_eq!(check("https://example.com:444/"), Err(GuardError::PortNotAllowed(444)));
+        assert_eq!(check("https://example.com:25/"), Err(GuardError::Port(25)), "never");
+        assert!(matches!(check("https://10.0.0.1/"), Err(GuardError::Blocked(_))));
     }
 
     proptest! {

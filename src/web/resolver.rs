@@ -307,6 +307,76 @@ mod tests {
         assert!(cache.get(&(5 * CACHED_NAMES - 1).to_string(), now).is_some());
     }
 
+    /// A name server on a socket: the question back, with one A record that lives for no second.
+    async fn name_server(answers: Arc<Mutex<[u8; 4]>>) -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+                let mut answer = packet[..length].to_vec();
+                // A response without error, of one question and one answer.
+                answer[2..8].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1]);
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+                answer.extend(*answers.lock().unwrap());
+                let _gone = socket.send_to(&answer, from).await;
+            }
+        });
+        address
+    }
+
+    /// Asks a name server for the A record of a name.
+    async fn ask(server: SocketAddr, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
+        let mut question = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in host.split('.') {
+            question.push(u8::try_from(label.len()).unwrap());
+            question.extend(label.as_bytes());
+        }
+        question.extend([0, 0, 1, 0, 1]);
+        socket.send_to(&question, server).await?;
+        let mut packet = [0; 512];
+        let (length, _) = socket.recv_from(&mut packet).await?;
+        let [.., a, b, c, d] = packet[..length] else { return Ok(vec![]) };
+        Ok(vec![IpAddr::from([a, b, c, d])])
+    }
+
+    /// A name that is public when it is looked at and private when it is fetched: each connection's own lookup decides.
+    #[tokio::test]
+    async fn a_name_that_moves_to_a_refused_address_is_not_followed() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let [good, inside] = [[127, 0, 0, 1], [127, 0, 0, 2]];
+        let answers = Arc::new(Mutex::new(good));
+        let names = name_server(Arc::clone(&answers)).await;
+        let lookup: Lookup = Arc::new(move |host| Box::pin(async move { ask(names, &host).await }));
+        // 127.0.0.1 stands for what is public; its neighbour is as private as ever.
+        let guard = Guard::new(vec!["127.0.0.1/32".parse().unwrap()]);
+        let resolver = GuardedResolver::with_lookup(guard, [], lookup);
+        let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = builder.dns_resolver(Arc::new(resolver.clone())).build().unwrap();
+        // Both addresses are the server's.
+        let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let url = format!("http://rebind.example:{}/", listener.local_addr().unwrap().port());
+        let reached = Arc::new(Mutex::new(vec![]));
+        let noted = Arc::clone(&reached);
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            while let Ok((mut socket, _)) = listener.accept().await {
+                noted.lock().unwrap().push(socket.local_addr().unwrap().ip());
+                let _ = socket.read(&mut [0; 1024]).await;
+                let _ = socket.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+            }
+        });
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 204);
+        *answers.lock().unwrap() = inside;
+        // Within the minute an answer is used again: the address that was judged is the one that is called.
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 204);
+        *resolver.cache() = Cache::default();
+        let error = client.get(&url).send().await.unwrap_err();
+        assert_eq!(find_cause::<Blocked>(&error).unwrap().addr, IpAddr::from(inside));
+        assert_eq!(*reached.lock().unwrap(), [IpAddr::from(good); 2], "nobody came to the other");
+    }
+
     /// The types survive the way through hyper and reqwest.
     #[tokio::test]
     async fn causes_are_found_inside_reqwest_errors() {

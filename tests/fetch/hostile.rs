@@ -213,6 +213,16 @@ fn statuses() -> Vec<Case> {
             robots: true,
             ..sends("robots.txt says no", "dropped robots", answer(200, "", b"User-agent: *\nDisallow: /"))
         },
+        Case {
+            robots: true,
+            ..sends("robots.txt says no, and goes on for 1 MiB", "dropped robots", {
+                answer(
+                    200,
+                    "",
+                    format!("User-agent: *\nDisallow: /page\n{}", "# and so on\n".repeat(90_000)).as_bytes(),
+                )
+            })
+        },
     ]
 }
 

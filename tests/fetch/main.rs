@@ -6,6 +6,8 @@
 
 mod cache;
 mod hostile;
+mod reach;
 mod servers;
+mod tls;
 #[path = "../whole/mod.rs"]
 mod whole;

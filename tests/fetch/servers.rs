@@ -17,7 +17,12 @@ pub struct Server {
 impl Server {
     /// robots.txt is answered with 404 unless `robots` leaves that to `conduct` too. Then the connection is closed.
     pub fn start(robots: bool, conduct: Box<Conduct>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Server::start_at("127.0.0.1:0", robots, conduct)
+    }
+
+    /// At another address.
+    pub fn start_at(at: &str, robots: bool, conduct: Box<Conduct>) -> Server {
+        let listener = TcpListener::bind(at).unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(vec![]));
         let (conduct, noted): (Arc<Conduct>, _) = (conduct.into(), Arc::clone(&requests));
