@@ -15,6 +15,8 @@ const MAX_LINK_TEXT: usize = 200;
 const MAX_TEXT: usize = 1_000;
 /// Bytes of JSON-LD read, all blocks together.
 const MAX_JSON_LD: usize = 1 << 20;
+/// Bytes of text between two marked authors past which they are not of one byline.
+const ONE_BYLINE: usize = 60;
 /// Statements kept of one sort.
 const MAX_STATEMENTS: usize = 200;
 
@@ -50,6 +52,8 @@ pub struct Statements {
     pub marked_authors: Vec<String>,
     /// Text of elements whose class speaks of a byline or author.
     pub bylines: Vec<String>,
+    /// Text of links to the page of an author (`/author/…`) and of elements whose class says `username`.
+    pub people: Vec<String>,
     /// `datetime`, `content` or text of elements marked as publication date.
     pub marked_dates: Vec<String>,
     /// `datetime` or text of other `time` elements and elements whose class speaks of a date.
@@ -64,6 +68,7 @@ enum Sort {
     Heading,
     MarkedAuthor,
     Byline,
+    Person,
     MarkedDate,
     Date,
     Link,
@@ -77,6 +82,8 @@ struct Capture<'a> {
     text: String,
     /// Of a link: `href` and nofollow.
     link: Option<(String, bool)>,
+    /// Of a link: it leads to somebody's page.
+    person: bool,
 }
 
 impl Statements {
@@ -85,6 +92,8 @@ impl Statements {
         let mut said = Self::default();
         let mut captures: Vec<Capture> = Vec::new();
         let mut json_ld = false;
+        // Text since the last marked author: the second one of a thread wrote an answer, not the page.
+        let mut since_author = 0;
         let mut json_left = MAX_JSON_LD;
         for (token, _) in Scanner::new(html) {
             match token {
@@ -99,7 +108,22 @@ impl Statements {
                     {
                         said.note(captures.remove(open));
                     }
-                    if tag.is("script") {
+                    if has_word(tag.get("itemprop"), "name")
+                        && let Some(author) = captures.iter_mut().find(|open| open.sort == Sort::MarkedAuthor)
+                    {
+                        // The author is an item of its own, and this its name: what else stands in it is not.
+                        *author = Capture {
+                            sort: Sort::MarkedAuthor,
+                            name: tag.name,
+                            nested: 0,
+                            text: String::new(),
+                            link: None,
+                            person: false,
+                        };
+                        if let Some(name) = value(&tag, "content") {
+                            push(&mut author.text, &name);
+                        }
+                    } else if tag.is("script") {
                         json_ld = tag
                             .get("type")
                             .is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with("application/ld+json"));
@@ -120,6 +144,12 @@ impl Statements {
                             at += 1;
                         } else {
                             let done = captures.remove(at);
+                            if done.sort == Sort::MarkedAuthor {
+                                if !said.marked_authors.is_empty() && since_author > ONE_BYLINE {
+                                    continue;
+                                }
+                                since_author = 0;
+                            }
                             said.note(done);
                         }
                     }
@@ -131,6 +161,9 @@ impl Statements {
                     }
                 }
                 Token::Text { text, raw } => {
+                    if !raw && !captures.iter().any(|open| open.sort == Sort::MarkedAuthor) {
+                        since_author += text.trim().len();
+                    }
                     for capture in &mut captures {
                         if !raw || capture.sort == Sort::Title {
                             push(&mut capture.text, text);
@@ -158,7 +191,8 @@ impl Statements {
 
     /// Notes what the tag itself says; returns a capture when its text is wanted too.
     fn statement<'a>(&mut self, tag: &Tag<'a>) -> Option<Capture<'a>> {
-        let capture = |sort| Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None });
+        let capture =
+            |sort| Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None, person: false });
         match tag.name.to_ascii_lowercase().as_str() {
             "html" => {
                 if self.language.is_none() {
@@ -183,6 +217,7 @@ impl Statements {
                 let author = has_word(tag.get("rel"), "author") || has_word(tag.get("itemprop"), "author");
                 if !author && let Some(href) = value(tag, "href") {
                     let mut link = capture(Sort::Link)?;
+                    link.person = is_person(tag, &href);
                     link.link = Some((href, has_word(tag.get("rel"), "nofollow")));
                     return Some(link);
                 }
@@ -215,6 +250,9 @@ impl Statements {
         if self.bylines.len() < MAX_STATEMENTS && speaks_of(&["byline", "author"]) {
             return capture(Sort::Byline);
         }
+        if self.people.len() < MAX_STATEMENTS && has_word(Some(class), "username") {
+            return capture(Sort::Person);
+        }
         if self.dates.len() < MAX_STATEMENTS && speaks_of(&["date", "published", "pubdate", "timestamp"]) {
             return capture(Sort::Date);
         }
@@ -232,7 +270,7 @@ impl Statements {
                 list.push(date);
                 None
             }
-            None => Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None }),
+            None => Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None, person: false }),
         }
     }
 
@@ -256,14 +294,25 @@ impl Statements {
             }
             Sort::Link => {
                 let text: String = text.chars().take(MAX_LINK_TEXT).collect();
+                if capture.person && !text.is_empty() && self.people.len() < MAX_STATEMENTS {
+                    self.people.push(text.clone());
+                }
                 if let Some((href, nofollow)) = capture.link {
                     self.links.push((href, text.trim_end().to_owned(), nofollow));
                 }
                 return;
             }
-            Sort::Heading => &mut self.headings,
+            // The sign that links to a heading is no part of it.
+            Sort::Heading => {
+                let text = text.trim_end_matches(['¶', '🔗', ' ']).to_owned();
+                if !text.is_empty() && self.headings.len() < MAX_STATEMENTS {
+                    self.headings.push(text);
+                }
+                return;
+            }
             Sort::MarkedAuthor => &mut self.marked_authors,
             Sort::Byline => &mut self.bylines,
+            Sort::Person => &mut self.people,
             Sort::MarkedDate => &mut self.marked_dates,
             Sort::Date => &mut self.dates,
         };
@@ -304,9 +353,12 @@ pub fn absolute(base: Option<&Url>, href: &str) -> Option<String> {
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| url.into())
 }
 
-/// Entities decoded, white space collapsed, ends trimmed.
+/// Entities decoded, white space collapsed, ends trimmed, marks of where a word may break taken out.
 pub fn tidy(text: &str) -> String {
-    let decoded = html_escape::decode_html_entities(text);
+    let mut decoded = html_escape::decode_html_entities(text);
+    if decoded.contains(['\u{ad}', '\u{200b}']) {
+        decoded = decoded.replace(['\u{ad}', '\u{200b}'], "").into();
+    }
     let mut tidy = String::with_capacity(decoded.len());
     for word in decoded.split_whitespace() {
         if !tidy.is_empty() {
@@ -315,6 +367,14 @@ pub fn tidy(text: &str) -> String {
         tidy.push_str(word);
     }
     tidy
+}
+
+/// Does a link lead to the page of an author or a user, by its address or its class?
+fn is_person(tag: &Tag, href: &str) -> bool {
+    let path = href.split(['?', '#']).next().unwrap_or(href);
+    let mut parts = path.split('/').skip_while(|part| !matches!(*part, "author" | "authors"));
+    let author = parts.next().is_some() && parts.next().is_some_and(|name| !name.is_empty());
+    author || has_word(tag.get("class"), "username") || has_word(tag.get("class"), "bigusername")
 }
 
 /// The tidied value of an attribute; None when empty or absent.

@@ -94,7 +94,15 @@ fn gather<'v>(value: &'v Value, level: usize, objects: &mut Vec<&'v Value>) {
         Value::Array(items) => items.iter().for_each(|item| gather(item, level + 1, objects)),
         Value::Object(fields) => {
             objects.push(value);
+            // The questions that a page answers besides are not what it is about.
+            let questions = fields.get("@type").is_some_and(|kind| match kind {
+                Value::Array(kinds) => kinds.iter().any(|kind| kind == "FAQPage"),
+                kind => kind == "FAQPage",
+            });
             for key in ["@graph", "mainEntity", "mainEntityOfPage"] {
+                if questions && key == "mainEntity" {
+                    continue;
+                }
                 if let Some(inner) = fields.get(key) {
                     gather(inner, level + 1, objects);
                 }
@@ -175,6 +183,13 @@ mod tests {
         assert_eq!(subject.authors, ["A B", "C"]);
         assert_eq!(subject.published.as_deref(), Some("2020-01-02"));
         assert_eq!(subject.site.as_deref(), Some("Site"));
+    }
+
+    #[test]
+    fn a_question_of_a_faq_is_not_the_subject() {
+        let block = r#"{"@type":"FAQPage","mainEntity":[{"@type":"Question","name":"Why?"}]}"#;
+        assert_eq!(read(block).title, None);
+        assert_eq!(read(&block.replace("FAQPage", "QAPage")).title.as_deref(), Some("Why?"));
     }
 
     #[test]

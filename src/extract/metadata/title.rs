@@ -26,8 +26,9 @@ pub fn decide(said: &Statements, subject: &Subject, site: Option<&str>, url: Opt
     let bare = |title: &String| without_site(title, site, url);
     subject
         .title
-        .clone()
+        .as_ref()
         .filter(|title| !is_site(title, site, url))
+        .map(bare)
         .or_else(|| shared.as_ref().map(bare))
         .or_else(|| said.title.as_ref().map(bare))
         .or_else(|| said.headings.first().cloned())
@@ -97,6 +98,14 @@ mod tests {
         let named = "<meta property=og:site_name content='My Blog'><title>My blog » Rain</title>";
         assert_eq!(decide(named).as_deref(), Some("Rain"));
         assert_eq!(decide("<title>Rain - Sun</title>").as_deref(), Some("Rain - Sun"));
+    }
+
+    #[test]
+    fn signs_that_link_or_break_are_no_part_of_it() {
+        assert_eq!(
+            decide("<title>Assistance</title><h1>Assis&shy;tance<a href=#x>¶</a>").as_deref(),
+            Some("Assistance")
+        );
     }
 
     #[test]
