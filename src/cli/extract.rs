@@ -14,8 +14,10 @@ use super::Exit;
 use super::args::Extract as Args;
 use crate::config::Config;
 use crate::extract::content::PageKind;
-use crate::extract::{Limits, html};
+use crate::extract::{ExtractError, Limits, html};
 use crate::web::charset;
+
+const NO_TEXT: &str = "the page has no text";
 
 /// One input line.
 #[derive(Deserialize)]
@@ -53,6 +55,8 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
                 let found = pool.run(deadline, move || one(&file, url.as_deref(), &limits)).await;
                 drop(permit);
                 let (out, error) = match found {
+                    // No text, and yet a title and an author.
+                    Ok(Ok(found)) if found.0.text.is_empty() => (Some(found), Some(NO_TEXT.to_owned())),
                     Ok(Ok(found)) => (Some(found), None),
                     Ok(Err(e)) => (None, Some(format!("{e:#}"))),
                     Err(e) => (None, Some(e.to_string())),
@@ -97,7 +101,7 @@ fn one(file: &Path, url: Option<&str>, limits: &Limits) -> Result<(html::Extract
         raw
     };
     let (text, _) = charset::decode(&bytes, None);
-    let found = html::extract(&text, url, limits)?;
+    let found = html::extract(&text, url, limits).unwrap_or_else(|ExtractError::Empty(page)| *page);
     let language = crate::enrich::language(&found.text, found.metadata.language.as_deref()).map(|l| l.code);
     Ok((found, language))
 }

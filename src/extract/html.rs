@@ -47,7 +47,7 @@ pub fn extract(html: &str, url: Option<&str>, limits: &Limits) -> Result<Extract
     let base = base(&tree, address.as_ref());
     let Content { text, markdown, kind, confidence } =
         content::find(&tree, url, &|href| collect::absolute(base.as_ref(), href));
-    let metadata = metadata::read(tree.html(), address.as_ref(), None);
+    let metadata = metadata::read(tree.html(), address.as_ref(), Some(kind));
     let page = Extracted { text, markdown, kind: Some(kind), confidence, metadata };
     if page.text.is_empty() { Err(ExtractError::Empty(Box::new(page))) } else { Ok(page) }
 }

@@ -2,6 +2,7 @@
 
 use super::collect::{Statements, tidy};
 use super::jsonld::Subject;
+use crate::extract::content::PageKind;
 
 const METAS: [&str; 8] = [
     "author",
@@ -14,9 +15,9 @@ const METAS: [&str; 8] = [
     "byl",
 ];
 
-/// JSON-LD, then `meta`, then what the extractor `found` in the page, then marked elements, then a byline, then the
-/// first link to somebody's page; names separated by ", ".
-pub fn decide(said: &Statements, subject: &Subject, found: Option<&str>) -> Option<String> {
+/// JSON-LD, then `meta`, then marked elements, then a byline or a link to an author's page; names separated by ", ". On a
+/// forum, who wrote the first post.
+pub fn decide(said: &Statements, subject: &Subject, kind: Option<PageKind>) -> Option<String> {
     let all = |names: &mut dyn Iterator<Item = &str>| {
         let mut kept: Vec<String> = Vec::new();
         for name in names.filter_map(clean).take(20) {
@@ -26,13 +27,24 @@ pub fn decide(said: &Statements, subject: &Subject, found: Option<&str>) -> Opti
         }
         (!kept.is_empty()).then(|| kept.join(", "))
     };
+    if kind == Some(PageKind::Forum) {
+        let first = said.marked_authors.iter().chain(&said.users).chain(&said.bylines);
+        return all(&mut subject.authors.iter().map(String::as_str).take(1))
+            .or_else(|| first.filter_map(|text| clean(member(text))).next())
+            .or_else(|| METAS.iter().find_map(|name| all(&mut said.metas_named(name))));
+    }
     all(&mut subject.authors.iter().map(String::as_str))
         .or_else(|| METAS.iter().find_map(|name| all(&mut said.metas_named(name))))
         .or_else(|| labelled(said).and_then(clean))
-        .or_else(|| found.and_then(clean))
-        .or_else(|| all(&mut said.marked_authors.iter().map(String::as_str).take(3)))
-        .or_else(|| said.bylines.iter().take(3).find_map(|line| clean(line)))
-        .or_else(|| said.people.iter().take(3).find_map(|line| clean(line)))
+        .or_else(|| {
+            // A page of products or of many things shows who wrote a review, or an item of its list.
+            if !matches!(kind, None | Some(PageKind::Article | PageKind::Documentation)) {
+                return None;
+            }
+            all(&mut said.marked_authors.iter().map(String::as_str).take(3))
+                .or_else(|| said.bylines.iter().take(3).find_map(|line| clean(line)))
+                .or_else(|| said.author_links.iter().take(3).find_map(|name| clean(name)))
+        })
 }
 
 /// The pair `twitter:label1`, `twitter:data1` (or 2), which says "Written by" and the name.
@@ -42,6 +54,17 @@ fn labelled(said: &Statements) -> Option<&str> {
         let author = ["written by", "author"].iter().any(|word| label.trim_end_matches(':').eq_ignore_ascii_case(word));
         author.then(|| said.metas_named(&format!("twitter:data{number}")).next()).flatten()
     })
+}
+
+/// A member's name without what stands behind it: the letter of a picture, points, badges.
+fn member(text: &str) -> &str {
+    let mut words = text.split_inclusive(' ');
+    let first = words.next().unwrap_or_default();
+    let more = words.take_while(|word| {
+        let word = word.trim();
+        word.chars().count() > 1 && !word.starts_with(|c: char| c.is_ascii_digit())
+    });
+    text[..first.len() + more.map(str::len).sum::<usize>()].trim()
 }
 
 /// A name without "By" and what follows it in a byline; None for an address, a handle or a sentence.
@@ -91,22 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_an_author_of_its_own() {
-        let asked =
-            "<div itemprop=author itemscope><a href=/u>asker</a> 19 badges<span itemprop=name>asker</span></div>";
-        let answer = "a reply of some length that is surely longer than what parts two names of a byline";
-        let thread = format!("{asked}<p>{answer}</p><div itemprop=author><b itemprop=name>other</b></div>");
-        assert_eq!(decide(&thread).as_deref(), Some("asker"));
-        let two = "By <a rel=author href=/a>A B</a> and <a rel=author href=/c>C D</a>";
-        assert_eq!(decide(two).as_deref(), Some("A B, C D"));
+    fn a_forum_is_written_by_whom_wrote_first() {
+        let html = "<a class=username href=/u/1>ana_sa 1,204 12 badges</a><p>x<span class=user-username>Someone</span>";
+        let said = Statements::collect(html);
+        let of = |kind| super::decide(&said, &Subject::default(), Some(kind));
+        assert_eq!(of(PageKind::Forum).as_deref(), Some("ana_sa"));
+        assert_eq!(of(PageKind::Article), None);
+        let review = Statements::collect("<div itemprop=review><b itemprop=author>Somebody</b>");
+        assert_eq!(super::decide(&review, &Subject::default(), Some(PageKind::Product)), None);
+        let link = Statements::collect("<a href='/en/author/ana-sa'>Ana Sá</a>");
+        assert_eq!(super::decide(&link, &Subject::default(), Some(PageKind::Article)).as_deref(), Some("Ana Sá"));
     }
 
     #[test]
-    fn labels_and_links_to_an_author() {
+    fn a_pair_of_label_and_name() {
         let labelled = "<meta name=twitter:label1 content='Written by'><meta name=twitter:data1 content='A B'>";
         assert_eq!(decide(labelled).as_deref(), Some("A B"));
-        assert_eq!(decide("<a href=/authors/>All</a><a href='/authors/a-b'>A B</a>").as_deref(), Some("A B"));
-        assert_eq!(decide("<a href=/m/1 class='username x'>ab_1</a>").as_deref(), Some("ab_1"));
+        assert_eq!(decide(&labelled.replace("Written by", "Price")), None);
     }
 
     #[test]

@@ -15,8 +15,6 @@ const MAX_LINK_TEXT: usize = 200;
 const MAX_TEXT: usize = 1_000;
 /// Bytes of JSON-LD read, all blocks together.
 const MAX_JSON_LD: usize = 1 << 20;
-/// Bytes of text between two marked authors past which they are not of one byline.
-const ONE_BYLINE: usize = 60;
 /// Statements kept of one sort.
 const MAX_STATEMENTS: usize = 200;
 
@@ -52,8 +50,10 @@ pub struct Statements {
     pub marked_authors: Vec<String>,
     /// Text of elements whose class speaks of a byline or author.
     pub bylines: Vec<String>,
-    /// Text of links to the page of an author (`/author/…`) and of elements whose class says `username`.
-    pub people: Vec<String>,
+    /// Text of links to a page of an author's, such as `/author/ana-sa`.
+    pub author_links: Vec<String>,
+    /// Text of elements whose class speaks of a member's name, as forums have them.
+    pub users: Vec<String>,
     /// `datetime`, `content` or text of elements marked as publication date.
     pub marked_dates: Vec<String>,
     /// `datetime` or text of other `time` elements and elements whose class speaks of a date.
@@ -68,7 +68,7 @@ enum Sort {
     Heading,
     MarkedAuthor,
     Byline,
-    Person,
+    User,
     MarkedDate,
     Date,
     Link,
@@ -80,10 +80,8 @@ struct Capture<'a> {
     name: &'a str,
     nested: usize,
     text: String,
-    /// Of a link: `href` and nofollow.
-    link: Option<(String, bool)>,
-    /// Of a link: it leads to somebody's page.
-    person: bool,
+    /// Of a link: `href`, nofollow, and whether its class speaks of a member's name.
+    link: Option<(String, bool, bool)>,
 }
 
 impl Statements {
@@ -92,8 +90,6 @@ impl Statements {
         let mut said = Self::default();
         let mut captures: Vec<Capture> = Vec::new();
         let mut json_ld = false;
-        // Text since the last marked author: the second one of a thread wrote an answer, not the page.
-        let mut since_author = 0;
         let mut json_left = MAX_JSON_LD;
         for (token, _) in Scanner::new(html) {
             match token {
@@ -108,22 +104,7 @@ impl Statements {
                     {
                         said.note(captures.remove(open));
                     }
-                    if has_word(tag.get("itemprop"), "name")
-                        && let Some(author) = captures.iter_mut().find(|open| open.sort == Sort::MarkedAuthor)
-                    {
-                        // The author is an item of its own, and this its name: what else stands in it is not.
-                        *author = Capture {
-                            sort: Sort::MarkedAuthor,
-                            name: tag.name,
-                            nested: 0,
-                            text: String::new(),
-                            link: None,
-                            person: false,
-                        };
-                        if let Some(name) = value(&tag, "content") {
-                            push(&mut author.text, &name);
-                        }
-                    } else if tag.is("script") {
+                    if tag.is("script") {
                         json_ld = tag
                             .get("type")
                             .is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with("application/ld+json"));
@@ -144,12 +125,6 @@ impl Statements {
                             at += 1;
                         } else {
                             let done = captures.remove(at);
-                            if done.sort == Sort::MarkedAuthor {
-                                if !said.marked_authors.is_empty() && since_author > ONE_BYLINE {
-                                    continue;
-                                }
-                                since_author = 0;
-                            }
                             said.note(done);
                         }
                     }
@@ -161,9 +136,6 @@ impl Statements {
                     }
                 }
                 Token::Text { text, raw } => {
-                    if !raw && !captures.iter().any(|open| open.sort == Sort::MarkedAuthor) {
-                        since_author += text.trim().len();
-                    }
                     for capture in &mut captures {
                         if !raw || capture.sort == Sort::Title {
                             push(&mut capture.text, text);
@@ -191,8 +163,7 @@ impl Statements {
 
     /// Notes what the tag itself says; returns a capture when its text is wanted too.
     fn statement<'a>(&mut self, tag: &Tag<'a>) -> Option<Capture<'a>> {
-        let capture =
-            |sort| Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None, person: false });
+        let capture = |sort| Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None });
         match tag.name.to_ascii_lowercase().as_str() {
             "html" => {
                 if self.language.is_none() {
@@ -217,8 +188,7 @@ impl Statements {
                 let author = has_word(tag.get("rel"), "author") || has_word(tag.get("itemprop"), "author");
                 if !author && let Some(href) = value(tag, "href") {
                     let mut link = capture(Sort::Link)?;
-                    link.person = is_person(tag, &href);
-                    link.link = Some((href, has_word(tag.get("rel"), "nofollow")));
+                    link.link = Some((href, has_word(tag.get("rel"), "nofollow"), speaks_of(tag, &USER)));
                     return Some(link);
                 }
                 if let Some(href) = value(tag, "href") {
@@ -240,20 +210,13 @@ impl Statements {
             let sort = if tag.get("pubdate").is_some() { Sort::MarkedDate } else { Sort::Date };
             return self.date(tag, sort);
         }
-        let class = tag.get("class")?;
-        let speaks_of = |words: &[&str]| {
-            class.split_ascii_whitespace().take(32).any(|word| {
-                let word = word.to_ascii_lowercase();
-                words.iter().any(|wanted| word.split(['-', '_']).any(|part| part == *wanted))
-            })
-        };
-        if self.bylines.len() < MAX_STATEMENTS && speaks_of(&["byline", "author"]) {
+        if self.bylines.len() < MAX_STATEMENTS && speaks_of(tag, &["byline", "author"]) {
             return capture(Sort::Byline);
         }
-        if self.people.len() < MAX_STATEMENTS && has_word(Some(class), "username") {
-            return capture(Sort::Person);
+        if self.users.len() < MAX_STATEMENTS && speaks_of(tag, &USER) {
+            return capture(Sort::User);
         }
-        if self.dates.len() < MAX_STATEMENTS && speaks_of(&["date", "published", "pubdate", "timestamp"]) {
+        if self.dates.len() < MAX_STATEMENTS && speaks_of(tag, &["date", "published", "pubdate", "timestamp"]) {
             return capture(Sort::Date);
         }
         None
@@ -270,7 +233,7 @@ impl Statements {
                 list.push(date);
                 None
             }
-            None => Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None, person: false }),
+            None => Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None }),
         }
     }
 
@@ -294,25 +257,22 @@ impl Statements {
             }
             Sort::Link => {
                 let text: String = text.chars().take(MAX_LINK_TEXT).collect();
-                if capture.person && !text.is_empty() && self.people.len() < MAX_STATEMENTS {
-                    self.people.push(text.clone());
-                }
-                if let Some((href, nofollow)) = capture.link {
+                if let Some((href, nofollow, user)) = capture.link {
+                    let path = href.to_ascii_lowercase();
+                    let author = ["/author/", "/authors/"].iter().any(|part| path.contains(part));
+                    for (is, list) in [(author, &mut self.author_links), (user, &mut self.users)] {
+                        if is && !text.is_empty() && list.len() < MAX_STATEMENTS {
+                            list.push(text.clone());
+                        }
+                    }
                     self.links.push((href, text.trim_end().to_owned(), nofollow));
                 }
                 return;
             }
-            // The sign that links to a heading is no part of it.
-            Sort::Heading => {
-                let text = text.trim_end_matches(['¶', '🔗', ' ']).to_owned();
-                if !text.is_empty() && self.headings.len() < MAX_STATEMENTS {
-                    self.headings.push(text);
-                }
-                return;
-            }
+            Sort::Heading => &mut self.headings,
             Sort::MarkedAuthor => &mut self.marked_authors,
             Sort::Byline => &mut self.bylines,
-            Sort::Person => &mut self.people,
+            Sort::User => &mut self.users,
             Sort::MarkedDate => &mut self.marked_dates,
             Sort::Date => &mut self.dates,
         };
@@ -320,6 +280,19 @@ impl Statements {
             list.push(text);
         }
     }
+}
+
+/// Parts of class names that forums give to a member's name.
+const USER: [&str; 5] = ["username", "poster", "nickname", "postauthor", "creator"];
+
+/// Whether one of the words, between white space, hyphens and underscores, is in the class.
+fn speaks_of(tag: &Tag, words: &[&str]) -> bool {
+    tag.get("class").is_some_and(|class| {
+        class.split_ascii_whitespace().take(32).any(|word| {
+            let word = word.to_ascii_lowercase();
+            words.iter().any(|wanted| word.split(['-', '_']).any(|part| part == *wanted))
+        })
+    })
 }
 
 /// Makes `links` absolute and unique; http and https only, without fragments, at most [`MAX_LINKS`].
@@ -367,14 +340,6 @@ pub fn tidy(text: &str) -> String {
         tidy.push_str(word);
     }
     tidy
-}
-
-/// Does a link lead to the page of an author or a user, by its address or its class?
-fn is_person(tag: &Tag, href: &str) -> bool {
-    let path = href.split(['?', '#']).next().unwrap_or(href);
-    let mut parts = path.split('/').skip_while(|part| !matches!(*part, "author" | "authors"));
-    let author = parts.next().is_some() && parts.next().is_some_and(|name| !name.is_empty());
-    author || has_word(tag.get("class"), "username") || has_word(tag.get("class"), "bigusername")
 }
 
 /// The tidied value of an attribute; None when empty or absent.

@@ -14,6 +14,8 @@ use url::Url;
 use collect::{Link, Statements};
 use jsonld::Subject;
 
+use crate::extract::content::PageKind;
+
 /// What was decided from a page's [`Statements`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -35,8 +37,8 @@ pub struct Metadata {
     pub links: Vec<Link>,
 }
 
-/// Reads the metadata of `html`, whose address is `url`; `author` is whom the extractor took for the author.
-pub fn read(html: &str, url: Option<&Url>, author: Option<&str>) -> Metadata {
+/// Reads the metadata of `html`, whose address is `url`, and which is such a page.
+pub fn read(html: &str, url: Option<&Url>, kind: Option<PageKind>) -> Metadata {
     let mut said = Statements::collect(html);
     let subject = Subject::read(&said.json_ld);
     let base = said.base.as_deref().and_then(|base| match url {
@@ -46,8 +48,8 @@ pub fn read(html: &str, url: Option<&Url>, author: Option<&str>) -> Metadata {
     let base = base.or_else(|| url.cloned());
     let site_name = said.meta(&["og:site_name", "application-name"]).or_else(|| subject.site.clone());
     Metadata {
-        title: title::decide(&said, &subject, site_name.as_deref(), url),
-        author: author::decide(&said, &subject, author),
+        title: title::decide(&said, &subject, site_name.as_deref(), url, kind),
+        author: author::decide(&said, &subject, kind),
         date: date::decide(&said, &subject, url),
         description: said
             .meta(&["description", "og:description", "twitter:description", "dc.description"])

@@ -4,34 +4,64 @@ use url::Url;
 
 use super::collect::Statements;
 use super::jsonld::Subject;
+use crate::extract::content::PageKind;
 
 /// What parts a title from the name of the site, by custom.
 const SEPARATORS: [&str; 11] = [" | ", " - ", " – ", " — ", " · ", " • ", " :: ", " » ", " « ", " : ", " / "];
 
-/// The heading when it is the only one and the page's titles confirm it, else the article's headline, `og:title`,
-/// the `title` element (both without the site's name), and any heading at last.
-pub fn decide(said: &Statements, subject: &Subject, site: Option<&str>, url: Option<&Url>) -> Option<String> {
+/// Words of a title that is whole.
+const WHOLE: usize = 2;
+
+/// The heading that the page's titles confirm, in their spelling; where none is confirmed, the only heading of an article;
+/// else the article's headline, `og:title`, the `title` element (without the site's name and what stands behind a bar), and any
+/// heading at last.
+pub fn decide(
+    said: &Statements,
+    subject: &Subject,
+    site: Option<&str>,
+    url: Option<&Url>,
+    kind: Option<PageKind>,
+) -> Option<String> {
     let shared = said.meta(&["og:title", "twitter:title", "dc.title"]);
-    let confirmed = |heading: &&String| {
+    let titles: Vec<&str> =
+        [shared.as_deref(), said.title.as_deref(), subject.title.as_deref()].into_iter().flatten().collect();
+    let bare: Vec<String> = titles.iter().map(|title| without_site(title, site, url)).collect();
+    let headings: Vec<&str> =
+        said.headings.iter().map(|h| h.trim_end_matches(is_mark)).filter(|h| !is_site(h, site, url)).collect();
+    let confirmed = |heading: &&&str| {
         let heading = fold(heading);
-        let within = |title: &str| fold(title).contains(&heading);
-        heading.len() > 2
-            && [said.title.as_deref(), shared.as_deref(), subject.title.as_deref()].into_iter().flatten().any(within)
+        heading.len() > 2 && titles.iter().any(|title| fold(title).contains(&heading))
     };
-    let named: Vec<&String> = said.headings.iter().filter(|heading| !is_site(heading, site, url)).collect();
-    let heading = named.iter().copied().find(confirmed);
-    if let Some(heading) = heading {
-        return Some(heading.clone());
+    if let Some(heading) = headings.iter().find(confirmed) {
+        let folded = fold(heading);
+        let same = bare.iter().find(|title| fold(title) == folded);
+        return Some(same.cloned().unwrap_or_else(|| (*heading).to_owned()));
     }
-    let bare = |title: &String| without_site(title, site, url);
-    subject
-        .title
-        .as_ref()
-        .filter(|title| !is_site(title, site, url))
-        .map(bare)
-        .or_else(|| shared.as_ref().map(bare))
-        .or_else(|| said.title.as_ref().map(bare))
+    let mut different = headings;
+    different.dedup();
+    // On other kinds of pages the only heading is a slogan more often than the title.
+    if let [only] = different[..]
+        && kind == Some(PageKind::Article)
+        && words(only) > WHOLE
+    {
+        return Some(only.to_owned());
+    }
+    let own = subject.title.as_deref().filter(|title| !is_site(title, site, url));
+    [own, shared.as_deref(), said.title.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(|title| without_site(title, site, url))
+        .next()
         .or_else(|| said.headings.first().cloned())
+}
+
+/// What links to a heading are made of, and whatever stands between.
+fn is_mark(c: char) -> bool {
+    matches!(c, '¶' | '#' | '§' | '🔗' | '\u{f0c1}') || c.is_whitespace()
+}
+
+fn words(text: &str) -> usize {
+    text.split_whitespace().filter(|w| w.chars().any(char::is_alphanumeric)).count()
 }
 
 /// `title` without a first or last part that names the site.
@@ -48,7 +78,11 @@ fn without_site(title: &str, site: Option<&str>, url: Option<&Url>) -> String {
             return rest.trim().to_owned();
         }
     }
-    title.to_owned()
+    // A bar parts what a page is about from what else its owner has to say.
+    match title.split_once(" | ") {
+        Some((first, _)) if words(first) >= WHOLE => first.trim().to_owned(),
+        _ => title.to_owned(),
+    }
 }
 
 /// Is `name` the site's name or a label of its host?
@@ -83,7 +117,7 @@ mod tests {
     fn decide(html: &str) -> Option<String> {
         let said = Statements::collect(html);
         let url = Url::parse("https://www.the-times.example/x").ok();
-        super::decide(&said, &Subject::read(&said.json_ld), said.meta(&["og:site_name"]).as_deref(), url.as_ref())
+        super::decide(&said, &Subject::read(&said.json_ld), said.meta(&["og:site_name"]).as_deref(), url.as_ref(), None)
     }
 
     #[test]
@@ -101,11 +135,20 @@ mod tests {
     }
 
     #[test]
-    fn signs_that_link_or_break_are_no_part_of_it() {
-        assert_eq!(
-            decide("<title>Assistance</title><h1>Assis&shy;tance<a href=#x>¶</a>").as_deref(),
-            Some("Assistance")
-        );
+    fn the_spelling_of_the_title_and_no_mark_of_a_link() {
+        let title = decide("<title>Question - Which card? | The Times</title><h1><i>Question</i> Which card?</h1>");
+        assert_eq!(title.as_deref(), Some("Question - Which card?"));
+        let marked = "<title>Assistance is — Docs</title><h1>Assis&shy;tance is<a href=#a>¶</a></h1>";
+        assert_eq!(decide(marked).as_deref(), Some("Assistance is"));
+        assert_eq!(decide("<title>Rain and sun | All you need</title>").as_deref(), Some("Rain and sun"));
+    }
+
+    #[test]
+    fn the_only_heading_of_an_article() {
+        let said = Statements::collect("<title>Rain fell on Monday</title><h1>Three days of rain</h1>");
+        let of = |kind| super::decide(&said, &Subject::default(), None, None, Some(kind));
+        assert_eq!(of(PageKind::Article).as_deref(), Some("Three days of rain"));
+        assert_eq!(of(PageKind::Service).as_deref(), Some("Rain fell on Monday"));
     }
 
     #[test]
