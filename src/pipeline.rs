@@ -28,7 +28,7 @@ use crate::sink::fanout::Fanout;
 use crate::sink::jsonl::{JsonLines, Mode};
 use crate::sink::opensearch::OpenSearchIndex;
 use crate::sink::sqlite::SqliteIndex;
-use crate::sink::{Search, Sink};
+use crate::sink::{SearchIndex, Sink};
 use crate::store::redis::RedisStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{self, Store};
@@ -52,7 +52,8 @@ pub struct Pipeline {
     registry: Option<Arc<Registry>>,
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
-    index: Arc<dyn Sink>,
+    /// The index; what is written goes to it through `sink`.
+    pub index: Arc<dyn SearchIndex>,
     sink: Arc<dyn Sink>,
 }
 
@@ -101,18 +102,10 @@ async fn open_registry(config: &Config) -> Result<(Names, Option<Arc<Registry>>)
     Ok((names.with_ids(ids), Some(Arc::new(registry))))
 }
 
-/// The index alone, for search. Within a runtime.
-pub fn open_index(config: &Config) -> Result<Arc<dyn Search>> {
+/// The index alone: the cluster if there is one, else the embedded one. Within a runtime.
+pub fn open_index(config: &Config) -> Result<Arc<dyn SearchIndex>> {
     Ok(match config.opensearch.is_set() {
-        true => Arc::new(open_search_cluster(config)?),
-        false => Arc::new(SqliteIndex::open(&config.index_file())?),
-    })
-}
-
-/// The index alone, for writing: the cluster if there is one, else the embedded one.
-pub fn open_sink(config: &Config) -> Result<Arc<dyn Sink>> {
-    Ok(match config.opensearch.is_set() {
-        true => Arc::new(open_search_cluster(config)?),
+        true => Arc::new(OpenSearchIndex::open(&config.opensearch, &config.prefix).map_err(anyhow::Error::msg)?),
         false => Arc::new(SqliteIndex::open(&config.index_file())?),
     })
 }
@@ -144,22 +137,18 @@ pub async fn open_blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
     Ok(Arc::new(blob::guarded::Guarded::new(blobs, calls)))
 }
 
-fn open_search_cluster(config: &Config) -> Result<OpenSearchIndex> {
-    OpenSearchIndex::open(&config.opensearch, &config.prefix).map_err(anyhow::Error::msg)
-}
-
 impl Pipeline {
     /// Opens or creates everything in the data folder.
     pub async fn open(config: Config) -> Result<Pipeline> {
         let (transport, names, registry) = open_wire(&config).await?;
-        let index = open_sink(&config)?;
+        let index = open_index(&config)?;
         Ok(Pipeline {
             names,
             transport,
             registry,
             store: open_store(&config).await?,
             blobs: open_blobs(&config).await?,
-            sink: Arc::clone(&index),
+            sink: index.clone(),
             index,
             config,
         })
@@ -168,7 +157,7 @@ impl Pipeline {
     /// Writes each document to a JSON-lines file too. A resumed file keeps what it has and gets nothing twice.
     pub fn also_write(&mut self, file: &Path, resume: bool) -> Result<()> {
         let lines = JsonLines::open(file, if resume { Mode::Resume } else { Mode::Fresh })?;
-        self.sink = Arc::new(Fanout::new(vec![Arc::clone(&self.index), Arc::new(lines)]));
+        self.sink = Arc::new(Fanout::new(vec![self.index.clone(), Arc::new(lines)]));
         Ok(())
     }
 
@@ -236,7 +225,7 @@ impl Pipeline {
             Arc::clone(&self.transport),
             Arc::clone(&self.store),
             Arc::clone(&self.blobs),
-            Arc::clone(&self.index),
+            self.index.clone(),
             Kept { blobs: self.config.blob.keep, tombstones: self.config.index.keep_tombstones },
         ));
         let watching = tokio::spawn(monitor::watch(Arc::clone(&self.transport), watched, self.config.lag_interval()));

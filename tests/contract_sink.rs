@@ -19,7 +19,7 @@ use tidemill::record::Enriched;
 use tidemill::sink::jsonl::{JsonLines, Mode};
 use tidemill::sink::opensearch::OpenSearchIndex;
 use tidemill::sink::sqlite::SqliteIndex;
-use tidemill::sink::{Bucket, Query, Search, SearchError, Selection, Sink, SinkError, Written};
+use tidemill::sink::{Bucket, Query, SearchError, SearchIndex, Selection, Sink, SinkError, Written};
 
 /// A kind of sink in a folder: how it is opened (again), and what it holds by id: version and text.
 struct Kind {
@@ -323,18 +323,14 @@ async fn a_full_disk_is_unavailable() {
     assert!(matches!(sink.put(document("a", 1, "x")).await, Err(SinkError::Unavailable(_))));
 }
 
-/// What can be searched.
-trait Index: Sink + Search {}
-impl<I: Sink + Search> Index for I {}
-
-type Open = fn(&Path) -> Box<dyn Index>;
+type Open = fn(&Path) -> Box<dyn SearchIndex>;
 
 /// Each index, empty, in a folder.
 const INDICES: [Open; 2] =
     [|dir| Box::new(SqliteIndex::open(&dir.join("index.db")).unwrap()), |dir| Box::new(on_cluster(dir))];
 
 /// A small library to look in.
-async fn library(index: Box<dyn Index>) -> Box<dyn Index> {
+async fn library(index: Box<dyn SearchIndex>) -> Box<dyn SearchIndex> {
     let texts = [
         (
             "cafe",
@@ -375,7 +371,7 @@ async fn library(index: Box<dyn Index>) -> Box<dyn Index> {
     index
 }
 
-async fn ids(index: &dyn Index, query: &Query) -> Vec<String> {
+async fn ids(index: &dyn SearchIndex, query: &Query) -> Vec<String> {
     let found = index.search(query).await.unwrap_or_else(|e| panic!("{query:?}: {e}"));
     let ids: Vec<_> = found.hits.into_iter().map(|h| h.id).collect();
     if query.offset == 0 && query.limit >= 10 {

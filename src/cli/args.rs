@@ -283,7 +283,6 @@ Examples:
   tidemill search site:example.org after:2026 --facets       what a site published this year, and of what kind it is
   tidemill search tide -n 100 --json | jq -r '.hits[].url'";
 
-/// The index.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = SEARCH)]
 pub struct Search {

@@ -15,7 +15,7 @@ use super::report::{Report, outcome_name};
 use super::{Exit, UsageError, format, urls};
 use crate::config::Config;
 use crate::jobs::{self, Lane, NewJob, Progress, Tracker, submit};
-use crate::pipeline::{Pipeline, open_index};
+use crate::pipeline::Pipeline;
 use crate::record::{OutcomeKind, StatusEvent, codec};
 use crate::server;
 use crate::sink::Search;
@@ -76,8 +76,7 @@ async fn stay(args: Args, config: Config, stages: &[StageName], listen: Option<s
         pipeline.also_write(file, file.exists())?;
     }
     let stop = stop_on_signal();
-    let index = open_index(&pipeline.config)?;
-    serve(&pipeline.transport, &pipeline.names, Some(index), listen, &stop).await?;
+    serve(&pipeline.transport, &pipeline.names, Some(pipeline.index.clone()), listen, &stop).await?;
     pipeline.run(stages, ladder, stop).await?;
     Ok(Exit::Done)
 }
@@ -171,8 +170,7 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
     let total = urls.len() as u64;
     let stop = stop_on_signal();
     let done = CancellationToken::new();
-    let index = open_index(&pipeline.config)?;
-    serve(&pipeline.transport, &pipeline.names, Some(index), options.listen, &done).await?;
+    serve(&pipeline.transport, &pipeline.names, Some(pipeline.index.clone()), options.listen, &done).await?;
 
     let pipeline = Arc::new(pipeline);
     let (transport, names) = (Arc::clone(&pipeline.transport), pipeline.names.clone());

@@ -211,6 +211,10 @@ pub trait Search: Send + Sync {
     async fn select(&self, which: &Selection, limit: usize) -> Result<(u64, Vec<Selected>), SearchError>;
 }
 
+/// Takes documents and finds them again.
+pub trait SearchIndex: Sink + Search {}
+impl<I: Sink + Search> SearchIndex for I {}
+
 impl Weigh for Arc<Enriched> {
     fn weight(&self) -> usize {
         let links: usize = self.links.iter().map(|l| l.url.len() + l.text.len() + 32).sum();

@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::cli::args::IndexDelete as Args;
 use crate::cli::{Exit, UsageError, format, topics};
 use crate::config::Config;
-use crate::pipeline::{open_index, open_sink};
+use crate::pipeline::open_index;
 use crate::record::url_task::host_key;
 use crate::record::{Enriched, now_ms};
-use crate::sink::{Search, Selected, Selection, Sink, Written};
+use crate::sink::{SearchIndex, Selected, Selection, Written};
 use crate::web::url::{fingerprint, normalise};
 
 /// Documents taken out at a time.
@@ -50,17 +50,16 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         eprintln!("nothing was changed");
         return Ok(Exit::Failed);
     }
-    let sink = open_sink(&config)?;
     let bar = format::bar(total);
     let (mut deleted, mut newer) = (0, 0);
     for which in &wanted {
-        let (gone, left) = empty(&*index, &*sink, which, |n| bar.inc(n)).await?;
+        let (gone, left) = empty(&*index, which, |n| bar.inc(n)).await?;
         deleted += gone;
         newer += left;
     }
     // A page that is not there (yet) gets a tombstone too: an older version of it may be on its way.
-    bury(&*sink, named).await?;
-    sink.flush().await?;
+    bury(&*index, named).await?;
+    index.flush().await?;
     bar.finish_and_clear();
     if args.json {
         format::print_json(&json!({"deleted": deleted, "newer": newer}))?;
@@ -74,16 +73,11 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
 }
 
 /// Takes out all that a selection has; how many those were, and how many stay because they are newer.
-async fn empty(
-    index: &dyn Search,
-    sink: &dyn Sink,
-    which: &Selection,
-    mut tell: impl FnMut(u64),
-) -> Result<(u64, u64)> {
+async fn empty(index: &dyn SearchIndex, which: &Selection, mut tell: impl FnMut(u64)) -> Result<(u64, u64)> {
     let mut deleted = 0;
     let mut before = u64::MAX;
     loop {
-        sink.flush().await?;
+        index.flush().await?;
         let (left, found) = index.select(which, CHUNK).await?;
         // What is there after it was taken out is newer, or the index does not know tombstones; either way it does no good
         // to go on.
@@ -91,16 +85,16 @@ async fn empty(
             return Ok((deleted, left));
         }
         before = left;
-        let gone = bury(sink, found).await?;
+        let gone = bury(index, found).await?;
         deleted += gone;
         tell(gone);
     }
 }
 
 /// How many of them were there, and are no newer than this.
-async fn bury(sink: &dyn Sink, documents: Vec<Selected>) -> Result<u64> {
+async fn bury(index: &dyn SearchIndex, documents: Vec<Selected>) -> Result<u64> {
     let now = now_ms();
-    let tombstone = |d: Selected| sink.put(Arc::new(Enriched::tombstone(d.id, d.url, d.host, now)));
+    let tombstone = |d: Selected| index.put(Arc::new(Enriched::tombstone(d.id, d.url, d.host, now)));
     let written = try_join_all(documents.into_iter().map(tombstone)).await?;
     Ok(written.iter().filter(|w| **w == Written::Updated).count() as u64)
 }

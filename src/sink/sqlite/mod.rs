@@ -38,7 +38,7 @@ const KIND: Kind = Kind {
     tables: concat!(include_str!("tables.sql"), include_str!("tombstones.sql"), include_str!("words.sql")),
     upgrades: &[
         include_str!("tombstones.sql"),
-        // Author and URL are found since version 3. Takes some 100 s a million documents.
+        // Author and URL are found since version 3: all words are gathered anew.
         concat!(
             "DROP TRIGGER documents_delete; DROP TABLE search;",
             include_str!("words.sql"),
