@@ -8,6 +8,7 @@
 //! | point | where | answers |
 //! |---|---|---|
 //! | `runner.commit` | records are handled, their outcomes collected; nothing of the commit has begun | |
+//! | `fetch.archived` | the answer is in a WARC file; nobody else has it | |
 //! | `fetch.cached` | the HTTP cache has the page; nobody else has | |
 //! | `fetch.lease` | a host's lease is asked for; any answer: it is taken without asking the store | yes |
 //! | `kafka.init.before`, `kafka.init.after` | a producer takes its transactional id over | |

@@ -43,4 +43,5 @@ pub mod topics;
 pub mod topology;
 pub mod transport;
 pub mod upstream;
+pub mod warc;
 pub mod web;

@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["topology", "web", "telemetry"],
     &["config"],
     &["upstream"],
-    &["transport", "store", "blob", "sink", "demo"],
+    &["transport", "store", "blob", "sink", "warc", "demo"],
     &["registry"],
     &["engine", "jobs", "dlq", "topics"],
     &["fetch", "extract", "enrich", "index", "relay", "monitor"],

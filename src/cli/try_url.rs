@@ -25,6 +25,7 @@ pub async fn run(args: Try, mut config: Config) -> Result<Exit> {
     config.registry = crate::config::Registry::default();
     config.store.redis = crate::config::SecretUrl::default();
     config.blob.s3.clear();
+    config.warc.folder = None;
     let pipeline = Pipeline::open(config).await?;
     let (fetch, extract, enrich) = (pipeline.fetch(Ladder::default())?, pipeline.extract()?, pipeline.enrich());
     let meta = Meta::read(&Headers::default(), "try", 0, 0, now_ms());

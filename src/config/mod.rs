@@ -11,6 +11,7 @@ mod load;
 mod opensearch;
 mod secret;
 mod stores;
+mod warc;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,7 @@ pub use load::{ConfigError, Flags, Loaded, load};
 pub use opensearch::OpenSearch;
 pub use secret::{Secret, SecretUrl};
 pub use stores::{Blob, Breaker, Compression, S3, Store};
+pub use warc::{Digest, Warc};
 
 /// Everything. The default is what runs without a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +49,7 @@ pub struct Config {
     pub opensearch: OpenSearch,
     pub engine: Engine,
     pub fetch: Fetch,
+    pub warc: Warc,
     pub extract: Extract,
     pub blob: Blob,
     pub store: Store,
@@ -274,6 +277,7 @@ impl Default for Config {
             opensearch: OpenSearch::default(),
             engine: Engine::default(),
             fetch: Fetch::default(),
+            warc: Warc::default(),
             extract: Extract::default(),
             blob: Blob::default(),
             store: Store::default(),

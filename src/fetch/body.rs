@@ -11,6 +11,8 @@ use crate::blob::BlobError;
 use crate::blob::draft::{Draft, Drafts};
 use crate::config;
 use crate::record::FailureClass;
+use crate::warc::WarcError;
+use crate::warc::block::Block;
 
 /// Bytes received that are worked on together.
 const BATCH: usize = 64 << 10;
@@ -62,6 +64,8 @@ pub struct Receiver {
     batch: Vec<Bytes>,
     waiting: usize,
     decoded: Decoded,
+    /// Takes the bytes down as they come.
+    block: Option<Block>,
 }
 
 /// What a body decoded to until now.
@@ -80,6 +84,8 @@ enum Trouble {
     Coding(#[from] CodingError),
     #[error(transparent)]
     Blob(#[from] BlobError),
+    #[error(transparent)]
+    Warc(#[from] WarcError),
     /// No failure: what is wanted is there.
     #[error("the rest is not wanted")]
     Enough,
@@ -99,7 +105,13 @@ impl Receiver {
             batch: vec![],
             waiting: 0,
             decoded: Decoded { small: vec![], cut_at: None, large: None, overflow },
+            block: None,
         })
+    }
+
+    /// Takes the bytes down too, as they come.
+    pub fn into_block(self, block: Option<Block>) -> Receiver {
+        Receiver { block, ..self }
     }
 
     /// Of a body of which the first bytes are enough, decoded and in memory; no limit refuses what comes after them.
@@ -137,14 +149,20 @@ impl Receiver {
 
     /// All came.
     pub async fn finish(self) -> Result<Received, FetchError> {
+        self.end().await.map(|(received, _)| received)
+    }
+
+    /// All came: decoded, and as it came if that was wanted.
+    pub async fn end(self) -> Result<(Received, Option<Block>), FetchError> {
         let all = self.work_off().await?;
         if !all.has_enough() {
             all.decoder.finish().map_err(|e| all.failed(e.into()))?;
         }
-        Ok(match all.decoded.large {
+        let received = match all.decoded.large {
             Some(draft) => Received::Large(draft.into()),
             None => Received::Small(all.decoded.small.into()),
-        })
+        };
+        Ok((received, all.block))
     }
 
     fn too_large(&self, size: String) -> FetchError {
@@ -157,6 +175,9 @@ impl Receiver {
         let here = self.received <= HERE;
         let work = move || {
             for bytes in mem::take(&mut self.batch) {
+                if let Some(block) = &mut self.block {
+                    block.write(&bytes).map_err(|e| self.failed(e.into()))?;
+                }
                 let decoded = &mut self.decoded;
                 match self.decoder.push(&bytes, |some| decoded.write(some)) {
                     Ok(()) => {}
@@ -184,7 +205,7 @@ impl Receiver {
             Trouble::Coding(CodingError::Truncated { .. }) => F::Truncated,
             Trouble::Coding(CodingError::Corrupt { .. } | CodingError::Unsupported(_)) => F::Decode,
             Trouble::Blob(BlobError::TooLarge(_)) => F::TooLarge,
-            Trouble::Blob(_) => F::Storage,
+            Trouble::Blob(_) | Trouble::Warc(_) => F::Storage,
             // Never an answer: see `work_off`.
             Trouble::Enough => F::Truncated,
         };

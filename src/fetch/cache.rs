@@ -20,6 +20,7 @@ use crate::config;
 use crate::record::url_task::host_key;
 use crate::record::{Body, HttpHeader};
 use crate::store::{Result, Store, StoreError};
+use crate::warc::record::Written;
 use crate::web::url::fingerprint;
 
 /// Namespace of the entries in the store.
@@ -56,6 +57,9 @@ pub struct Entry {
     pub blob: Option<String>,
     /// The body is in the entry. Without a validator (ETag, Last-Modified) no body is kept: no 304 will ask for it.
     pub inline: bool,
+    /// The record of the body, if it was archived.
+    #[serde(default)]
+    pub archived: Option<Written>,
     policy: CachePolicy,
     #[serde(skip)]
     body: Bytes,
@@ -250,6 +254,7 @@ impl Cache {
                 length: body.length,
                 blob: body.blob.clone().filter(|_| validated),
                 inline: inline.is_some(),
+                archived: answer.archived.clone(),
                 policy,
                 body: inline.map(|b| Bytes::copy_from_slice(b)).unwrap_or_default(),
             },
@@ -409,6 +414,8 @@ mod tests {
             retry_after: None,
             body: crate::fetch::body::Received::Small(Bytes::new()),
             skipped: false,
+            exchange: None,
+            archived: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use http::Method;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
     LOCATION, RETRY_AFTER, USER_AGENT,
@@ -17,6 +18,8 @@ use crate::config;
 use crate::record::url_task::host_key;
 use crate::record::{FailureClass, HttpHeader, now_ms};
 use crate::telemetry::domains::Request;
+use crate::warc::block::{Block, Format};
+use crate::warc::record::{Exchange, Written, request_head, response_head};
 use crate::web::guard::{Blocked, Guard, GuardError};
 use crate::web::resolver::{DnsError, GuardedResolver, find_cause};
 
@@ -57,6 +60,10 @@ pub struct Answer {
     pub body: Received,
     /// The body was not read, because its type is none that is used.
     pub skipped: bool,
+    /// The request and the answer as they were sent, if they are to be archived.
+    pub exchange: Option<Exchange>,
+    /// The record of its payload, once it is archived.
+    pub archived: Option<Written>,
 }
 
 impl Answer {
@@ -72,6 +79,8 @@ impl Answer {
             retry_after: None,
             body,
             skipped: false,
+            exchange: None,
+            archived: None,
         }
     }
 }
@@ -88,6 +97,8 @@ pub struct Client {
     sent: HeaderMap,
     guard: Guard,
     config: config::Fetch,
+    /// How answers are taken down, if they are.
+    recording: Option<Format>,
 }
 
 impl Client {
@@ -131,7 +142,12 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|e| FetchError::new(FailureClass::Tls, format!("the HTTP client cannot be built: {e}")))?;
-        Ok(Client { http, sent: headers, guard, config: config.clone() })
+        Ok(Client { http, sent: headers, guard, config: config.clone(), recording: None })
+    }
+
+    /// One whose answers come with their [`Exchange`].
+    pub fn recording(self, how: Option<Format>) -> Client {
+        Client { recording: how, ..self }
     }
 
     /// Whether a URL may be fetched as far as its text tells.
@@ -186,8 +202,43 @@ impl Client {
         conditions: HeaderMap,
         receive: impl FnOnce(&str) -> Result<Receiver, FetchError>,
     ) -> Result<Answer, FetchError> {
-        let request = self.http.get(url.clone()).headers(conditions);
+        let request = self.http.get(url.clone()).headers(conditions.clone());
         let response = request.send().await.map_err(|e| classify(&e, Phase::Head))?;
+        let mut answer = self.head(&response)?;
+        let unread = !(200..300).contains(&answer.status) || answer.skipped;
+        let block = self.recording.as_ref().map(|format| {
+            let (version, status, reason) = (response.version(), response.status(), reason(&response));
+            Block::new(format, response_head(version, status, reason, response.headers(), unread))
+        });
+        let (at, ip, version) = (answer.at, response.remote_addr().map(|a| a.ip()), response.version());
+        let exchange = |answer: Block, truncated| {
+            let mut sent = conditions;
+            for (name, value) in &self.sent {
+                sent.entry(name).or_insert_with(|| value.clone());
+            }
+            let request = request_head(&Method::GET, url, &sent);
+            Exchange { url: url.clone(), at, ip, version, request, answer, truncated }
+        };
+        if unread {
+            let truncated = has_body(&response).then_some("unspecified");
+            answer.exchange = block.map(|block| exchange(block, truncated));
+            return Ok(answer);
+        }
+        let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        let receiver = receive(&header(CONTENT_ENCODING).unwrap_or_default())?.into_block(block);
+        if let Some(length) = header(CONTENT_LENGTH).and_then(|l| l.parse().ok()) {
+            receiver.announced(length)?;
+        }
+        let receiver = self.body(response, receiver).await?;
+        let truncated = receiver.has_enough().then_some("length");
+        let (body, block) = receiver.end().await?;
+        answer.body = body;
+        answer.exchange = block.map(|block| exchange(block, truncated));
+        Ok(answer)
+    }
+
+    /// What the status and the headers say.
+    fn head(&self, response: &reqwest::Response) -> Result<Answer, FetchError> {
         let at = now_ms();
         let header_bytes: usize = response.headers().iter().map(|(n, v)| n.as_str().len() + v.len()).sum();
         if header_bytes as u64 > self.config.max_header_bytes.as_u64() {
@@ -196,34 +247,26 @@ impl Client {
             return Err(FetchError::new(FailureClass::TooLarge, message));
         }
         let status = response.status().as_u16();
-        let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        let text = |v: &HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+        let header = |name| response.headers().get(name).map(text);
         let content_type = media_type(&header(CONTENT_TYPE).unwrap_or_default());
-        let headers = response
-            .headers()
-            .iter()
-            .map(|(n, v)| HttpHeader {
-                name: n.as_str().to_owned(),
-                value: String::from_utf8_lossy(v.as_bytes()).into(),
-            })
-            .collect();
-        let mut answer = Answer {
+        let headers = response.headers().iter();
+        Ok(Answer {
             status,
             at,
             location: header(LOCATION),
             retry_after: header(RETRY_AFTER).and_then(|v| retry_after::parse(&v, SystemTime::now(), RETRY_AFTER_MAX)),
-            headers,
+            headers: headers.map(|(n, v)| HttpHeader { name: n.as_str().to_owned(), value: text(v) }).collect(),
             body: Received::Small(Bytes::new()),
             skipped: (200..300).contains(&status) && is_media(&content_type),
             content_type,
-        };
-        if !(200..300).contains(&status) || answer.skipped {
-            return Ok(answer);
-        }
-        let mut receiver = receive(&header(CONTENT_ENCODING).unwrap_or_default())?;
-        if let Some(length) = header(CONTENT_LENGTH).and_then(|l| l.parse().ok()) {
-            receiver.announced(length)?;
-        }
-        let mut response = response;
+            exchange: None,
+            archived: None,
+        })
+    }
+
+    /// Reads the body, or as much of it as is wanted.
+    async fn body(&self, mut response: reqwest::Response, mut receiver: Receiver) -> Result<Receiver, FetchError> {
         let (started, mut received) = (Instant::now(), 0);
         while let Some(bytes) = response.chunk().await.map_err(|e| classify(&e, Phase::Body))? {
             received += bytes.len();
@@ -238,9 +281,20 @@ impl Client {
                 break;
             }
         }
-        answer.body = receiver.finish().await?;
-        Ok(answer)
+        Ok(receiver)
     }
+}
+
+/// What follows the status: as the server wrote it, or as the standard has it.
+fn reason(response: &reqwest::Response) -> &[u8] {
+    let own = response.extensions().get::<hyper::ext::ReasonPhrase>().map(|r| r.as_bytes());
+    own.unwrap_or_else(|| response.status().canonical_reason().unwrap_or_default().as_bytes())
+}
+
+/// Whether an answer that is not read may have a body.
+fn has_body(response: &reqwest::Response) -> bool {
+    let empty = response.headers().get(CONTENT_LENGTH).is_some_and(|l| l.as_bytes() == b"0");
+    !empty && !matches!(response.status().as_u16(), 204 | 304)
 }
 
 /// The certificates of a PEM file.

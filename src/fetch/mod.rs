@@ -1,5 +1,6 @@
 //! The fetch stage: a URL in, the server's answer out; or what lies in a folder or a bucket.
 
+pub mod archive;
 pub mod body;
 mod breakers;
 pub mod cache;

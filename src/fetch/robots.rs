@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use moka::future::Cache;
 use url::Url;
 
-use super::http::{Client, FetchError};
+use super::archive::Archive;
+use super::http::{Answer, Client, FetchError};
 use crate::config;
 use crate::engine::Outcome;
 use crate::record::FailureClass;
@@ -101,6 +102,7 @@ impl Remembered {
 /// The robots.txt of all origins.
 pub struct Origins {
     client: Arc<Client>,
+    archive: Option<Arc<Archive>>,
     known: Cache<String, Remembered>,
     /// [`KEEP`]; shorter in tests.
     keep: Duration,
@@ -115,9 +117,9 @@ pub struct Robots {
 
 impl Robots {
     /// The product token is the first word of the user agent, up to its version.
-    pub fn new(client: Arc<Client>, config: &config::Fetch) -> Robots {
+    pub fn new(client: Arc<Client>, config: &config::Fetch, archive: Option<Arc<Archive>>) -> Robots {
         let agent = config.user_agent.split(['/', ' ']).next().unwrap_or_default().to_owned();
-        Robots { origins: Origins::new(client), agent, max_delay: config.max_delay }
+        Robots { origins: Origins { archive, ..Origins::new(client) }, agent, max_delay: config.max_delay }
     }
 
     /// What robots.txt says of this URL, and whether it was read for that, rather than remembered.
@@ -155,7 +157,7 @@ impl Origins {
     /// Nothing is known yet.
     pub fn new(client: Arc<Client>) -> Origins {
         let known = Cache::builder().max_capacity(ORIGINS).time_to_live(KEEP_STALE).build();
-        Origins { client, known, keep: KEEP }
+        Origins { client, archive: None, known, keep: KEEP }
     }
 
     /// The robots.txt that holds for this URL, and whether it was read for that, rather than remembered.
@@ -176,7 +178,7 @@ impl Origins {
         at.set_fragment(None);
         for hop in 0..=REDIRECTS {
             let answer = match self.client.get_start(&at, START).await {
-                Ok(answer) => answer,
+                Ok(answer) => self.archived(answer).await,
                 // Where a redirect leads is no word about the host itself.
                 Err(e) if hop > 0 => return unreadable(FetchError { class: FailureClass::RobotsUnreachable, ..e }),
                 Err(e) => return unreadable(e),
@@ -200,6 +202,16 @@ impl Origins {
         }
         // More than five redirects: a crawler may assume that there is no file.
         Ok(Arc::new(RobotsAnswer::AllowAll))
+    }
+
+    /// Archives an answer, if answers are. What it says holds though it could not be written.
+    async fn archived(&self, mut answer: Answer) -> Answer {
+        if let (Some(archive), Some(exchange)) = (&self.archive, answer.exchange.take())
+            && let Err(e) = archive.keep(exchange, None).await
+        {
+            tracing::warn!(error = %e, "a robots.txt could not be archived");
+        }
+        answer
     }
 }
 

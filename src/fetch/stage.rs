@@ -7,6 +7,7 @@
 //! A redirect is not followed here: it becomes a URL task of its own, keyed by its host, with the hops so far. So each
 //! host is visited by its one owner only, at its pace, and its robots.txt is asked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use url::Url;
 
+use super::archive::Archive;
 use super::body::{Overflow, Received};
 use super::breakers::{Breakers, End, Pass, Refused};
 use super::cache::{Cache, Entry, Known};
@@ -46,6 +48,7 @@ pub struct Fetch {
     politeness: Politeness,
     leases: Leases,
     cache: Cache,
+    archive: Option<Arc<Archive>>,
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
     config: config::Fetch,
@@ -56,7 +59,11 @@ pub struct Fetch {
 impl Fetch {
     /// Builds the stage from its settings.
     pub fn new(config: &config::Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>) -> Result<Fetch, FetchError> {
-        let client = Arc::new(Client::new(&config.fetch)?);
+        let open = |folder: &PathBuf| Archive::open(config, folder, Arc::clone(&store)).map(Arc::new);
+        let archive = config.warc.folder.as_ref().map(open).transpose();
+        let archive = archive.map_err(|e| FetchError::new(FailureClass::Storage, e.to_string()))?;
+        let format = archive.as_ref().map(|a| a.format().clone());
+        let client = Arc::new(Client::new(&config.fetch)?.recording(format));
         let pace = PolitenessConfig {
             delay: config.fetch.delay,
             max_delay: config.fetch.max_delay,
@@ -72,7 +79,8 @@ impl Fetch {
         });
         Ok(Fetch {
             inputs: Inputs::new(config)?,
-            robots: Robots::new(Arc::clone(&client), &config.fetch),
+            robots: Robots::new(Arc::clone(&client), &config.fetch, archive.clone()),
+            archive,
             breakers: Breakers::new(&config.fetch),
             cache: Cache::new(&config.fetch, Arc::clone(&store), Arc::clone(&blobs)),
             client,
@@ -142,12 +150,16 @@ impl Fetch {
         let pass = if self.config.conduct(&host).robots { self.robots(&url, &host, pass).await? } else { pass };
         let permit = self.turn(&host, ctx).await?;
         let (entry, conditions) = known.map_or_else(Default::default, |(entry, conditions)| (Some(entry), conditions));
+        let asked_for_changes = !conditions.is_empty();
         let started = Instant::now();
-        let answer = self.client.get_if(&url, conditions, &self.overflow).await;
+        let mut answer = self.client.get_if(&url, conditions, &self.overflow).await;
         drop(permit);
         self.politeness.answered(&host, unix(), started.elapsed());
         if let Some(end) = End::of(&answer) {
             pass.ended(&end, unix());
+        }
+        if let Ok(answer) = &mut answer {
+            self.archived(&host, answer, entry.as_deref()).await?;
         }
         let status = answer.as_ref().map_or(0, |a| a.status);
         let outdated = matches!(status, 404 | 410) && (entry.is_some() || task.force)
@@ -157,7 +169,9 @@ impl Fetch {
             self.cache.forget(&url).await.map_err(stored)?;
         }
         match (answer, entry) {
-            (Ok(answer), Some(entry)) if status == 304 => self.unchanged(task, url, &host, *entry, answer, ctx).await,
+            (Ok(answer), Some(entry)) if status == 304 && asked_for_changes => {
+                self.unchanged(task, url, &host, *entry, answer, ctx).await
+            }
             (Ok(answer), entry) => {
                 if status == 200 && !task.force {
                     domains::cache(&host, if entry.is_some() { "modified" } else { "miss" });
@@ -182,6 +196,10 @@ impl Fetch {
         }
         match self.cache.look(url, &ctx.meta.task, self.client.sent()).await.map_err(stored)? {
             Known::Nothing => Ok(None),
+            // Its body is in no WARC file yet, and a 304 would bring none.
+            Known::Stale(entry, _) if self.archive.is_some() && entry.archived.is_none() => {
+                Ok(Some((entry, HeaderMap::new())))
+            }
             Known::Stale(entry, conditions) => Ok(Some((entry, conditions))),
             Known::Fresh(entry, left) => {
                 domains::cache(host, "fresh");
@@ -190,6 +208,24 @@ impl Fetch {
                 Err(Outcome::dropped(DropReason::Fresh, message))
             }
         }
+    }
+
+    /// Archives an answer, if answers are. It is on the disk before anything of it is committed.
+    async fn archived(&self, host: &str, answer: &mut Answer, entry: Option<&Entry>) -> Result<(), Outcome> {
+        let (Some(archive), Some(exchange)) = (&self.archive, answer.exchange.take()) else { return Ok(()) };
+        let of = entry.filter(|_| answer.status == 304).and_then(|e| e.archived.clone());
+        match archive.keep(exchange, of).await {
+            Ok(kept) => answer.archived = Some(kept),
+            Err(e) => {
+                if matches!(answer.status, 429 | 503) {
+                    // It comes again, and not sooner than it was asked to.
+                    let _as_an_outcome = self.slow_down(host, answer);
+                }
+                return Err(Outcome::unavailable(e.to_string()));
+            }
+        }
+        fail::fail_point!("fetch.archived");
+        Ok(())
     }
 
     /// 304: the body of the cache, once more.

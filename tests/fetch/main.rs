@@ -8,6 +8,9 @@ mod cache;
 mod hostile;
 mod reach;
 mod servers;
+#[path = "../services/mod.rs"]
+mod services;
 mod tls;
+mod warc;
 #[path = "../whole/mod.rs"]
 mod whole;

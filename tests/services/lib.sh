@@ -11,7 +11,7 @@ kafka_jars=$cache/kafka-$(sum_of "$services/pom.xml")
 # What the examples for users run on.
 example_jars=$cache/example-java-$(sum_of "$root/examples/java/pom.xml")
 example_venv=$cache/example-python-$(sum_of "$root/examples/python/requirements.txt")
-# What the HTTPS server before OpenSearch runs on.
+# What the HTTPS server before OpenSearch runs on, and a reader of WARC files.
 front_venv=$cache/front-python-$(sum_of "$services/requirements.txt")
 apicurio_version=3.3.3
 apicurio_app=$cache/apicurio-$apicurio_version

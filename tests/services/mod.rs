@@ -401,6 +401,13 @@ pub fn python_example(file: &str, args: &[&str]) -> Command {
     c
 }
 
+/// The reader of WARC files, by a program of its own.
+pub fn warcio(args: &[&str]) -> Command {
+    let mut c = script("warcio");
+    c.args(args);
+    c
+}
+
 /// Creates a topic with Kafka's tool, and waits until it can be used. `more`: `--partitions`, `--config`, …
 #[track_caller]
 pub fn create_topic(bootstrap: &str, topic: &str, more: &[&str]) {
