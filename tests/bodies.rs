@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use services::S3;
+use services::{S3, warcio};
 use whole::{Running, Tidemill, eventually, setting};
 
 /// A server that has so many requests on hand before it sends the second half of any; so all are on their way at once.
@@ -130,4 +130,15 @@ fn many_large_bodies_go_to_s3_in_parts() {
     assert!(most < BOUND, "{} MiB", most >> 20);
     assert_eq!(files(&s3.folder().join("blobs/sha256")), bodies);
     assert_eq!(files(&dir.path().join("data/blobs/tmp")), 0);
+}
+
+#[test]
+fn many_large_bodies_go_into_warc_files_too() {
+    let (dir, bodies, most) = downloads(&[("TIDEMILL_WARC__FOLDER", "warc"), ("TIDEMILL_WARC__MAX_BYTES", "100 MB")]);
+    assert!(most < BOUND, "{} MiB", most >> 20);
+    let files: Vec<_> = std::fs::read_dir(dir.path().join("warc")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(files.len() > 1 && files.iter().all(|f| f.extension().is_some_and(|e| e == "gz")), "{files:?}");
+    let names: Vec<_> = files.iter().map(|f| f.to_str().unwrap()).collect();
+    let index = whole::output(&mut warcio(&[&["index", "-f", "warc-type"], &names[..]].concat()), "");
+    assert_eq!(index.matches("\"response\"").count(), bodies);
 }

@@ -42,32 +42,39 @@ impl Files {
         Files { config: config.clone(), format: format.clone(), about, host, number: 0, current: None }
     }
 
-    /// Writes these records and makes them durable; on an error none of them is there, unless a file was ended on the way.
-    pub fn write(&mut self, members: &[&Member]) -> Result<(), WarcError> {
-        let done = self.append(members);
+    /// Writes groups of records, each group into one file, and makes them durable. On an error those are not there that a
+    /// file was not ended behind.
+    pub fn write<'a>(&mut self, groups: impl Iterator<Item = &'a [Member]>) -> Result<(), WarcError> {
+        let done = self.append(groups);
         if let Err(e) = &done {
             self.give_up(e);
         }
         done.map_err(|e| self.format.failed(&e))
     }
 
-    fn append(&mut self, members: &[&Member]) -> io::Result<()> {
-        if self.current.as_ref().is_some_and(|c| c.length >= self.config.max_bytes.as_u64()) {
-            self.close()?;
-        }
-        let current = match &mut self.current {
-            Some(current) => current,
-            None => {
-                let begun = self.begin()?;
-                self.current.insert(begun)
+    fn append<'a>(&mut self, groups: impl Iterator<Item = &'a [Member]>) -> io::Result<()> {
+        let mut written = 0;
+        for members in groups {
+            let is_full = |c: &Current| c.length + written >= self.config.max_bytes.as_u64();
+            if self.current.as_ref().is_some_and(is_full) {
+                self.close()?;
+                written = 0;
             }
-        };
-        let mut length = current.length;
-        for member in members {
-            length += copy(member, &mut current.file)?;
+            let current = match &mut self.current {
+                Some(current) => current,
+                None => {
+                    let begun = self.begin()?;
+                    self.current.insert(begun)
+                }
+            };
+            for member in members {
+                written += copy(member, &current.file)?;
+            }
         }
-        current.file.sync_data()?;
-        current.length = length;
+        if let Some(current) = &mut self.current {
+            current.file.sync_data()?;
+            current.length += written;
+        }
         Ok(())
     }
 
@@ -94,7 +101,7 @@ impl Files {
         loop {
             let name = self.next_name();
             let path = self.format.dir.join(format!("{name}.{OPEN}"));
-            let mut file = match OpenOptions::new().create_new(true).read(true).write(true).open(&path) {
+            let file = match OpenOptions::new().create_new(true).read(true).write(true).open(&path) {
                 Ok(file) => file,
                 // Of a process of this number on a host of this name, in this millisecond.
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
@@ -106,7 +113,7 @@ impl Files {
                 continue;
             }
             let info = record::warcinfo(&self.config, &self.format, &self.about, &name);
-            let length = copy(&info.map_err(io::Error::other)?, &mut file)?;
+            let length = copy(&info.map_err(io::Error::other)?, &file)?;
             sync(&self.format.dir)?;
             return Ok(Current { file, path, length });
         }

@@ -57,8 +57,7 @@ impl Writer {
             {
                 tracing::warn!(error = %e, "WARC files that were left open could not be looked for");
             }
-            let all: Vec<&Member> = records.iter().flat_map(|r| &r.0).collect();
-            vec![files.write(&all); records.len()]
+            vec![files.write(records.iter().map(|r| &r.0[..])); records.len()]
         };
         let records = on_thread("warc", BATCH, write).map_err(|e| format.failed(&e))?;
         Ok(Writer { format, records, calls: Calls::embedded("warc") })
