@@ -134,7 +134,7 @@ fn many_large_bodies_go_to_s3_in_parts() {
 
 #[test]
 fn many_large_bodies_go_into_warc_files_too() {
-    let (dir, bodies, most) = downloads(&[("TIDEMILL_WARC__FOLDER", "warc"), ("TIDEMILL_WARC__MAX_BYTES", "100 MB")]);
+    let (dir, bodies, most) = downloads(&[("TIDEMILL_WARC__FOLDER", "warc"), ("TIDEMILL_WARC__MAX_BYTES", "1 MB")]);
     assert!(most < BOUND, "{} MiB", most >> 20);
     let files: Vec<_> = std::fs::read_dir(dir.path().join("warc")).unwrap().map(|e| e.unwrap().path()).collect();
     assert!(files.len() > 1 && files.iter().all(|f| f.extension().is_some_and(|e| e == "gz")), "{files:?}");
