@@ -41,7 +41,7 @@ impl Default for Warc {
         Warc {
             folder: None,
             prefix: "tidemill".into(),
-            max_bytes: ByteSize::gb(1),
+            max_bytes: ByteSize::gib(1),
             gzip: true,
             digest: Digest::Sha1,
             operator: String::new(),
