@@ -8,6 +8,7 @@
 //! | point | where | answers |
 //! |---|---|---|
 //! | `runner.commit` | records are handled, their outcomes collected; nothing of the commit has begun | |
+//! | `blob.archived` | a blob is in the archive, and in its first place still | |
 //! | `fetch.archived` | the answer is in a WARC file; nobody else has it | |
 //! | `fetch.cached` | the HTTP cache has the page; nobody else has | |
 //! | `fetch.lease` | a host's lease is asked for; any answer: it is taken without asking the store | yes |

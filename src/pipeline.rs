@@ -2,17 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::folder::Folder;
 use crate::blob::s3::S3;
+use crate::blob::tiered::Tiered;
 use crate::blob::{self, Blobs};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engine::attempt::{Handler, Learning};
 use crate::engine::route::Router;
 use crate::engine::{Limits, Runner, StageWork};
@@ -38,8 +39,10 @@ use crate::transport::kafka::Kafka;
 use crate::transport::sqlite::Sqlite;
 use crate::upstream::calls::Calls;
 
-/// How often old records, store entries and blobs are swept.
+/// How often old records, store entries and blobs are swept, and old blobs archived.
 const SWEEP: Duration = Duration::from_secs(600);
+/// Longest time that blobs are archived before somebody looks at the clock again.
+const ARCHIVING: Duration = Duration::from_secs(300);
 
 /// Everything a run needs, opened.
 pub struct Pipeline {
@@ -52,6 +55,8 @@ pub struct Pipeline {
     registry: Option<Arc<Registry>>,
     store: Arc<dyn Store>,
     blobs: Arc<dyn Blobs>,
+    /// What `blobs` are, if old ones move to an archive.
+    tiers: Option<Arc<Tiered>>,
     /// The index; what is written goes to it through `sink`.
     pub index: Arc<dyn SearchIndex>,
     sink: Arc<dyn Sink>,
@@ -122,8 +127,32 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(store::guarded::Guarded::new(store, calls)))
 }
 
-/// The blobs: in S3 if there is one, else in the folder.
+/// The blobs: in S3 if there is one, else in the folder; and what is old, in the archive if there is one.
 pub async fn open_blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
+    Ok(match open_tiers(config).await? {
+        Some(tiers) => Arc::new(tiers),
+        None => open_first_blobs(config).await?,
+    })
+}
+
+/// The two places of blobs, if there is an archive.
+pub async fn open_tiers(config: &Config) -> Result<Option<Tiered>> {
+    let (first, archive) = (&config.blob.s3, &config.blob.archive.s3);
+    if archive.is_empty() {
+        return Ok(None);
+    }
+    if first.trim_end_matches('/') == archive.trim_end_matches('/') {
+        bail!("blob.archive.s3 is where blob.s3 puts bodies already: name another bucket or prefix");
+    }
+    let place = config::Blob { s3: archive.clone(), ..config.blob.clone() };
+    let first = open_first_blobs(config).await?;
+    let archive = S3::open(&place, &config.s3, &config.blob_dir().join("tmp")).await.context("blob.archive")?;
+    let calls = Calls::remote("blob.archive", &config.blob.breaker);
+    Ok(Some(Tiered::new(first, Arc::new(blob::guarded::Guarded::new(Arc::new(archive), calls)))))
+}
+
+/// Where bodies are put.
+async fn open_first_blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
     let (blobs, calls): (Arc<dyn Blobs>, Calls) = match config.blob.s3.is_empty() {
         true => {
             let folder = Folder::open(&config.blob_dir(), config.blob.compression)?;
@@ -142,12 +171,18 @@ impl Pipeline {
     pub async fn open(config: Config) -> Result<Pipeline> {
         let (transport, names, registry) = open_wire(&config).await?;
         let index = open_index(&config)?;
+        let tiers = open_tiers(&config).await?.map(Arc::new);
+        let blobs: Arc<dyn Blobs> = match &tiers {
+            Some(tiers) => Arc::clone(tiers) as _,
+            None => open_first_blobs(&config).await?,
+        };
         Ok(Pipeline {
             names,
             transport,
             registry,
             store: open_store(&config).await?,
-            blobs: open_blobs(&config).await?,
+            blobs,
+            tiers,
             sink: index.clone(),
             index,
             config,
@@ -221,12 +256,18 @@ impl Pipeline {
             let (transport, stop) = (Arc::clone(&self.transport), stop.clone());
             running.spawn(async move { (stage, runner.run(&*transport, stop).await) });
         }
+        let archiving = self.tiers.clone().map(|t| tokio::spawn(archive(t, self.config.blob.archive.after)));
+        // What moves is not swept, however long the archive has been away.
+        let (swept, keep) = match &self.tiers {
+            Some(tiers) => (tiers.first(), Duration::MAX),
+            None => (&self.blobs, self.config.blob.keep),
+        };
         let sweeper = tokio::spawn(sweep(
             Arc::clone(&self.transport),
             Arc::clone(&self.store),
-            Arc::clone(&self.blobs),
+            Arc::clone(swept),
             self.index.clone(),
-            Kept { blobs: self.config.blob.keep, tombstones: self.config.index.keep_tombstones },
+            Kept { blobs: keep, tombstones: self.config.index.keep_tombstones },
         ));
         let watching = tokio::spawn(monitor::watch(Arc::clone(&self.transport), watched, self.config.lag_interval()));
         let mut first_error = None;
@@ -242,6 +283,7 @@ impl Pipeline {
             }
         }
         sweeper.abort();
+        archiving.inspect(|a| a.abort());
         watching.abort();
         let flushed = self.sink.flush().await.context("the sink could not be flushed");
         first_error.map_or(flushed, Err)
@@ -257,6 +299,18 @@ pub fn extract_stage(config: &Config, blobs: Arc<dyn Blobs>) -> Result<Extract> 
         deadline: config.extract.deadline,
         large: Semaphore::new(2 * config.extract.threads()),
     })
+}
+
+/// Moves old blobs to the archive.
+async fn archive(tiers: Arc<Tiered>, after: Duration) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        match tiers.move_old(after, Some(Instant::now() + ARCHIVING), |_| {}).await {
+            Ok(moved) if moved.blobs == 0 => {}
+            Ok(moved) => tracing::info!(blobs = moved.blobs, bytes = moved.bytes, "old blobs archived"),
+            Err(e) => tracing::warn!(error = %e, "old blobs could not be archived"),
+        }
+    }
 }
 
 /// How long what is swept is kept.

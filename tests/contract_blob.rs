@@ -19,11 +19,12 @@ use tidemill::config::{self, Config};
 type Open = fn(&Path) -> BoxFuture<'_, Arc<dyn Blobs>>;
 
 /// Every implementation.
-const ALL: [Open; 4] = [
+const ALL: [Open; 5] = [
     |dir| folder(dir, Compression::Zstd),
     |dir| folder(dir, Compression::Gzip),
     |dir| s3(dir, Compression::Zstd),
     |dir| s3(dir, Compression::Gzip),
+    tiered,
 ];
 
 fn folder(dir: &Path, coding: Compression) -> BoxFuture<'_, Arc<dyn Blobs>> {
@@ -34,6 +35,14 @@ fn s3(dir: &Path, coding: Compression) -> BoxFuture<'_, Arc<dyn Blobs>> {
     let mut c = s3_at(S3::shared(), &format!("{}{}", S3::BUCKET, dir.display()));
     c.blob.compression = coding;
     Box::pin(async move { Arc::new(blob::s3::S3::open(&c.blob, &c.s3, &dir.join("tmp")).await.unwrap()) as _ })
+}
+
+/// A folder, and an archive in S3.
+fn tiered(dir: &Path) -> BoxFuture<'_, Arc<dyn Blobs>> {
+    Box::pin(async move {
+        let (first, archive) = (folder(dir, Compression::Zstd).await, s3(dir, Compression::Zstd).await);
+        Arc::new(blob::tiered::Tiered::new(first, archive)) as _
+    })
 }
 
 fn s3_at(endpoint: &str, place: &str) -> Config {

@@ -74,6 +74,14 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
+/// Reads a blob back, piece by piece.
+pub fn reader(coding: Compression, from: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    Ok(match coding {
+        Compression::Zstd => Box::new(zstd::stream::Decoder::new(from)?),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(io::BufReader::new(from))),
+    })
+}
+
 /// Reads a blob back, with what it may cost bounded: its first bytes, at most so many, and whether that is all.
 pub fn decompress(coding: Compression, mut from: impl Read, limit: usize) -> io::Result<(Vec<u8>, bool)> {
     let mut bytes = vec![];

@@ -46,6 +46,11 @@ impl Drafts {
         Drafts { dir: dir.into(), coding }
     }
 
+    /// The folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Begins one. Blocks on the disk, as all that follows.
     pub fn begin(&self) -> Result<Draft> {
         // As any file would be made, not for its owner alone: others may be meant to read the blobs.
@@ -101,10 +106,16 @@ impl Draft {
         self.length
     }
 
+    /// The key of the bytes so far.
+    pub(super) fn key(&self) -> String {
+        format!("sha256/{}", hex::encode(self.hash.clone().finalize()))
+    }
+
     /// All bytes are there.
     pub(super) fn finish(self) -> Result<Finished> {
-        let Draft { out, hash, drafts, .. } = self;
+        let key = self.key();
+        let Draft { out, drafts, .. } = self;
         let file = out.finish().map_err(|e| drafts.failed(&e))?;
-        Ok(Finished { key: format!("sha256/{}", hex::encode(hash.finalize())), file, coding: drafts.coding })
+        Ok(Finished { key, file, coding: drafts.coding })
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::coding;
 use super::draft::{Draft, Drafts, Finished};
-use super::{BlobError, Blobs, Result, digits};
+use super::{BlobError, Blobs, Kept, Listed, Result, digits, named};
 use crate::config::Compression;
 
 /// Blobs in a folder. Cheap to clone; several processes may share the folder.
@@ -96,17 +96,35 @@ impl Folder {
         Ok(false)
     }
 
-    fn read(&self, key: &str, limit: usize) -> Result<Bytes> {
+    fn kept(&self, key: &str) -> Result<Kept> {
         let digits = digits(key)?;
         for coding in coding::order(self.coding) {
-            let file = match File::open(self.place(digits, coding)) {
-                Ok(file) => file,
-                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            match File::open(self.place(digits, coding)) {
+                Ok(file) => return Ok(Kept { file, coding }),
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => return Err(self.failed(&e)),
-            };
-            return super::open(key, coding, file, limit);
+            }
         }
         Err(BlobError::NotFound(key.to_owned()))
+    }
+
+    fn listed(&self, part: u8, older_than: Duration) -> io::Result<Vec<Listed>> {
+        let mut listed = vec![];
+        let Some(limit) = SystemTime::now().checked_sub(older_than) else { return Ok(listed) };
+        for blob in entries(&self.root.join("sha256").join(format!("{part:02x}")))? {
+            let Some((key, _)) = blob.file_name().to_str().and_then(named) else { continue };
+            let about = match blob.metadata() {
+                Ok(about) => about,
+                // Swept or moved meanwhile.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            let modified = about.modified()?;
+            if modified < limit {
+                listed.push(Listed { key, bytes: about.len(), modified });
+            }
+        }
+        Ok(listed)
     }
 
     fn remove(&self, digits: &str) -> io::Result<()> {
@@ -169,7 +187,20 @@ impl Blobs for Folder {
 
     async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes> {
         let key = key.to_owned();
-        self.run(move |folder| folder.read(&key, limit)).await
+        self.run(move |folder| {
+            let Kept { file, coding } = folder.kept(&key)?;
+            super::open(&key, coding, file, limit)
+        })
+        .await
+    }
+
+    async fn open(&self, key: &str) -> Result<Kept> {
+        let key = key.to_owned();
+        self.run(move |folder| folder.kept(&key)).await
+    }
+
+    async fn list(&self, part: u8, older_than: Duration) -> Result<Vec<Listed>> {
+        self.run(move |folder| folder.listed(part, older_than).map_err(|e| folder.failed(&e))).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::draft::{Draft, Drafts};
-use super::{BlobError, Blobs, Result};
+use super::{BlobError, Blobs, Kept, Listed, Result};
 use crate::upstream::calls::{Calls, Verdict};
 
 /// Blobs behind their [`Calls`].
@@ -57,6 +57,14 @@ impl Blobs for Guarded {
 
     async fn get_start(&self, key: &str, limit: usize) -> Result<Bytes> {
         self.calls.call("get", self.inner.get_start(key, limit)).await
+    }
+
+    async fn open(&self, key: &str) -> Result<Kept> {
+        self.calls.call("open", self.inner.open(key)).await
+    }
+
+    async fn list(&self, part: u8, older_than: Duration) -> Result<Vec<Listed>> {
+        self.calls.call("list", self.inner.list(part, older_than)).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

@@ -8,9 +8,11 @@ pub mod draft;
 pub mod folder;
 pub mod guarded;
 pub mod s3;
+pub mod tiered;
 
+use std::fs::File;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,6 +56,25 @@ pub enum BlobError {
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, BlobError>;
 
+/// A blob as it is kept.
+pub struct Kept {
+    /// Its compressed bytes, from the beginning.
+    pub file: File,
+    /// How they are compressed.
+    pub coding: Compression,
+}
+
+/// A blob in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Key.
+    pub key: String,
+    /// Bytes as it is kept: compressed.
+    pub bytes: u64,
+    /// When it was last put or renewed, by the place's own clock.
+    pub modified: SystemTime,
+}
+
 /// A place for large bodies.
 #[async_trait]
 pub trait Blobs: Send + Sync {
@@ -88,6 +109,13 @@ pub trait Blobs: Send + Sync {
         self.get_start(key, LARGEST as usize).await
     }
 
+    /// A blob as it is kept, unchecked.
+    async fn open(&self, key: &str) -> Result<Kept>;
+
+    /// Blobs last put longer ago than this, of one of the 256 parts: those whose hash begins with this byte. No
+    /// order; zero is all of them.
+    async fn list(&self, part: u8, older_than: Duration) -> Result<Vec<Listed>>;
+
     /// Removes a blob, if it is there.
     async fn delete(&self, key: &str) -> Result<()>;
 
@@ -115,6 +143,15 @@ fn open(expected: &str, coding: Compression, from: impl Read, limit: usize) -> R
 async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(f).await;
     done.map_err(|e| BlobError::Unavailable(format!("work on a blob was cut short: {e}")))?
+}
+
+/// Key and compression of what is called so: 64 digits and a suffix. None: it is no blob.
+fn named(name: &str) -> Option<(String, Compression)> {
+    let (digits, suffix) = name.split_once('.')?;
+    let coding = coding::order(Compression::Zstd).into_iter().find(|c| coding::suffix(*c) == suffix)?;
+    let key = format!("sha256/{digits}");
+    self::digits(&key).ok()?;
+    Some((key, coding))
 }
 
 /// The hex digits of a key.

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ use url::Url;
 
 use super::coding;
 use super::draft::{Draft, Drafts, Finished};
-use super::{BlobError, Blobs, LARGEST, Result, blocking, digits};
+use super::{BlobError, Blobs, Kept, LARGEST, Listed, Result, blocking, digits, named};
 use crate::config::{self, Compression};
 use crate::record::now_ms;
 use crate::upstream;
@@ -83,7 +83,7 @@ impl S3 {
         // Tells whether the bucket is there and may be written to, and whoever finds it what it is.
         match s3.objects.put(&s3.prefix.clone().join("tidemill"), PutPayload::from_static(NOTE)).await {
             Err(e @ Error::NotFound { .. }) => {
-                let why = format!("there is no bucket {bucket:?} ({e}); create it, or name another in blob.s3");
+                let why = format!("there is no bucket {bucket:?} ({e}); create it, or name another in [blob]");
                 Err(BlobError::Fatal(why))
             }
             Err(e @ (Error::PermissionDenied { .. } | Error::Unauthenticated { .. })) => {
@@ -179,7 +179,7 @@ impl S3 {
         }
     }
 
-    async fn list(&self, under: &Path) -> Result<Vec<ObjectMeta>> {
+    async fn objects(&self, under: &Path) -> Result<Vec<ObjectMeta>> {
         self.objects.list(Some(under)).try_collect().await.map_err(|e| self.failed(e))
     }
 
@@ -197,7 +197,8 @@ impl S3 {
     async fn sweep_marked(&self, shard: &str, mark: &Path, older_than: i64, from: Instant) -> Result<u64> {
         let now = self.objects.head(mark).await.map_err(|e| self.failed(e))?.last_modified.timestamp_millis();
         let old = |o: &ObjectMeta| is_old(o, now, older_than);
-        let old: Vec<Path> = self.list(&self.shard(shard)).await?.into_iter().filter(old).map(|o| o.location).collect();
+        let old: Vec<Path> =
+            self.objects(&self.shard(shard)).await?.into_iter().filter(old).map(|o| o.location).collect();
         let mut swept = 0;
         for some in old.chunks(1_000) {
             if from.elapsed() > SWEEPING {
@@ -274,6 +275,40 @@ impl Blobs for S3 {
             return blocking(move || super::open(&key, coding, &compressed[..], limit)).await;
         }
         Err(BlobError::NotFound(key.to_owned()))
+    }
+
+    async fn open(&self, key: &str) -> Result<Kept> {
+        let digits = digits(key)?;
+        for coding in coding::order(self.coding) {
+            let mut found = match self.objects.get(&self.place(digits, coding)).await {
+                Ok(found) => found.into_stream(),
+                Err(Error::NotFound { .. }) => continue,
+                Err(e) => return Err(self.failed(e)),
+            };
+            let dir = self.drafts.dir().to_owned();
+            let mut file = blocking(move || Ok(tempfile::tempfile_in(dir))).await?.map_err(|e| self.unreadable(&e))?;
+            while let Some(bytes) = found.try_next().await.map_err(|e| self.failed(e))? {
+                let written = blocking(move || Ok(file.write_all(&bytes).map(|()| file))).await?;
+                file = written.map_err(|e| self.unreadable(&e))?;
+            }
+            file.rewind().map_err(|e| self.unreadable(&e))?;
+            return Ok(Kept { file, coding });
+        }
+        Err(BlobError::NotFound(key.to_owned()))
+    }
+
+    async fn list(&self, part: u8, older_than: Duration) -> Result<Vec<Listed>> {
+        let older_than = i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
+        let now = now_ms();
+        let objects = self.objects(&self.shard(&format!("{part:02x}"))).await?;
+        // A server whose clock is ahead of ours has all of it too.
+        let old = objects.into_iter().filter(|o| older_than == 0 || is_old(o, now, older_than));
+        Ok(old
+            .filter_map(|o| {
+                let (key, _) = named(o.location.filename()?)?;
+                Some(Listed { key, bytes: o.size, modified: o.last_modified.into() })
+            })
+            .collect())
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

@@ -107,6 +107,9 @@ pub enum Command {
     /// The HTTP cache: what is in it, and removing from it
     #[command(subcommand, after_help = CACHE)]
     Cache(Cache),
+    /// Large bodies: how many there are, and moving old ones to the archive
+    #[command(subcommand, after_help = super::blobs::EXAMPLES)]
+    Blobs(super::blobs::Blobs),
     /// Dead letters: by cause and one by one, and back to work
     #[command(subcommand, after_help = DLQ)]
     Dlq(Dlq),
@@ -862,7 +865,7 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string());
     }

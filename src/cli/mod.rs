@@ -13,6 +13,7 @@ macro_rules! eprintln {
 }
 
 pub mod args;
+mod blobs;
 mod cache;
 mod config;
 mod decoded;
@@ -121,6 +122,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
             Command::Tail(a) => tail::run(a, config).await,
             Command::Produce(a) => produce::run(a, config).await,
             Command::Relay(a) => relay::run(a, config).await,
+            Command::Blobs(a) => blobs::run(a, config).await,
             Command::Cache(a) => cache::run(a, config).await,
             Command::Dlq(a) => dlq::run(a, config).await,
             Command::Topics(a) => topics::run(a, config).await,

@@ -31,7 +31,7 @@ pub use kafka::{GroupProtocol, Kafka, Settings};
 pub use load::{ConfigError, Flags, Loaded, load};
 pub use opensearch::OpenSearch;
 pub use secret::{Secret, SecretUrl};
-pub use stores::{Blob, Breaker, Compression, S3, Store};
+pub use stores::{Archive, Blob, Breaker, Compression, S3, Store};
 pub use warc::{Digest, Warc};
 
 /// Everything. The default is what runs without a file.

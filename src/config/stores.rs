@@ -43,6 +43,20 @@ pub struct Blob {
     pub timeout: Duration,
     /// When S3 is left alone.
     pub breaker: Breaker,
+    /// Where bodies move to that nobody has used for long.
+    pub archive: Archive,
+}
+
+/// A second place for bodies, in S3; with it, none are swept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archive {
+    /// `s3://bucket/prefix`, another than `blob.s3`; empty for none.
+    #[serde(deserialize_with = "s3_url")]
+    pub s3: String,
+    /// What was not put or renewed for so long moves.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
+    pub after: Duration,
 }
 
 /// How to reach S3. What is not set is taken from the environment as other S3 clients do: AWS_ENDPOINT_URL, AWS_REGION,
@@ -97,7 +111,14 @@ impl Default for Blob {
             s3: String::new(),
             timeout: Duration::from_secs(30),
             breaker: Breaker::default(),
+            archive: Archive::default(),
         }
+    }
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Archive { s3: String::new(), after: Duration::from_secs(86_400) }
     }
 }
 
