@@ -30,7 +30,7 @@ pub struct Store {
 pub struct Blob {
     /// A larger body travels as a reference.
     pub threshold: ByteSize,
-    /// Blobs not used for so long are swept; longer than the `pages` topic keeps its records.
+    /// Blobs not used for so long are swept, unless there is an archive; longer than the `pages` topic keeps its records.
     #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
     pub keep: Duration,
     /// zstd or gzip, for what is written; both are always read.
