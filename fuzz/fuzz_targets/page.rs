@@ -14,7 +14,7 @@ fuzz_target!(|html: &str| {
         let _ = (tree.name(id), tree.raw_text(id), tree.attributes(id).count());
     }
     if let Ok(page) = extract(html, Some("https://a.example/b"), &limits) {
-        assert!(!page.text.is_empty() && (0.0..=1.0).contains(&page.confidence));
+        assert!(!page.text.is_empty() && (0.0..=1.0).contains(&page.text_confidence()));
         let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
         assert!(letters(&page.text) == 0 || letters(&page.markdown) > 0, "{page:?}");
     }

@@ -1,5 +1,6 @@
 //! `extract`: pages on disk, no network, no log.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,14 +62,8 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
                     Ok(Err(e)) => (None, Some(format!("{e:#}"))),
                     Err(e) => (None, Some(e.to_string())),
                 };
-                let mut answer = match out {
-                    Some((e, language)) => json!({
-                        "id": page.id, "text": e.text, "markdown": e.markdown, "kind": e.kind.map(PageKind::name), "confidence": e.confidence, "title": e.metadata.title, "author": e.metadata.author, "date": e.metadata.date, "language": language,
-                    }),
-                    None => {
-                        json!({"id": page.id, "text": "", "markdown": "", "kind": null, "confidence": 0.0, "title": null, "author": null, "date": null, "language": null})
-                    }
-                };
+                let (found, language) = out.unwrap_or_default();
+                let mut answer = answer(page.id, found, language);
                 if let Some(e) = error {
                     answer["error"] = json!(e);
                 }
@@ -87,6 +82,22 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     reader.await??;
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// The line of a page; it has all fields whatever was found.
+fn answer(id: String, found: html::Extracted, language: Option<String>) -> serde_json::Value {
+    let confidence = found.text_confidence() as f32;
+    let said = found.metadata;
+    json!({
+        "id": id, "text": found.text, "markdown": found.markdown, "kind": found.kind.map(PageKind::name),
+        "confidence": confidence, "title": said.title, "author": said.author(), "authors": said.authors,
+        "date": said.date, "modified": said.modified, "language": language, "site_name": said.site_name,
+        "description": said.description, "canonical": said.canonical, "image": said.image, "tags": said.tags,
+        "license": said.license, "robots": said.robots, "links": found.links, "alternates": found.alternates,
+        "tables": found.tables, "structured": found.structured.into_json(),
+        "confidences": found.confidence,
+        "sources": said.sources.iter().map(|(field, source)| (*field, source.name())).collect::<BTreeMap<_, _>>(),
+    })
 }
 
 fn one(file: &Path, url: Option<&str>, limits: &Limits) -> Result<(html::Extracted, Option<String>)> {

@@ -115,3 +115,75 @@ async fn data_blocks() {
     survive("<h1>x</h1>".repeat(60_000)).await;
     survive("<a href='//b.example/".to_owned() + &"'><a href='//c.example/x".repeat(200_000)).await;
 }
+
+#[tokio::test]
+async fn structured_data_without_end() {
+    let ld = "<script type=application/ld+json>";
+    // Scripts that are never closed, strings and comments in them too.
+    survive(format!("{ld}{{\"a\":[{}", "{\"b\":\"c ".repeat(100_000))).await;
+    survive(format!("{ld}{}", "/*".repeat(500_000))).await;
+    survive(format!("{ld}{{{}", "\"a\" ".repeat(200_000))).await;
+    survive(format!("{ld}[{}", "\", \"".repeat(200_000))).await;
+    survive(format!("{ld}{}</script>x", "{".repeat(1_000_000))).await;
+    survive(format!("{ld}{}</script>x", "{\"@graph\":[".repeat(90_000))).await;
+    survive(format!("{ld}{}</script>x", "&quot;[&quot;".repeat(80_000))).await;
+    survive(format!("{ld}[{}", "\u{2028}\\ud83d\\".repeat(100_000))).await;
+    let page = survive(format!("{ld}[{}1]</script><p>some words", "[],".repeat(300_000))).await;
+    assert!(page.structured.into_text().is_none_or(|text| text.len() <= super::structured::MAX_TEXT));
+}
+
+#[tokio::test]
+async fn properties_in_masses() {
+    let page = survive("<div itemscope>".to_owned() + &"<i itemprop='a b c'>some words</i>".repeat(100_000)).await;
+    let properties = page.structured.microdata[0]["properties"]["a"].as_array().map_or(0, Vec::len);
+    assert!((1..=super::structured::items::MAX_PROPERTIES).contains(&properties));
+    // Each holds the text of all that are in it.
+    let page = survive(
+        "<div itemscope>".to_owned() + &"<div itemscope itemprop=a>".repeat(100_000) + &"words ".repeat(10_000),
+    )
+    .await;
+    assert!(page.structured.into_text().is_some());
+    survive("<div itemprop=a>".repeat(200) + &"<b itemscope><i itemprop=a>w</i></b>".repeat(60_000)).await;
+    survive("<div vocab=http://schema.org/ typeof=A property=b>x".repeat(60_000)).await;
+    survive("<div vocab=v>".to_owned() + &"<i property='a b' prefix='a: b c: d'>x</i>".repeat(100_000)).await;
+    let names: String = (0..100_000).map(|i| format!(" n{i}")).collect();
+    survive(format!("<div itemscope itemtype='{names}' itemref='{names}'><i itemprop='{names}'>x")).await;
+    survive(format!("<div vocab=v typeof='{names}' prefix='{names}'><i property='{names}'>x")).await;
+}
+
+#[tokio::test]
+async fn references_in_circles() {
+    let circle: String = (0..20_000)
+        .map(|i| format!("<p id=a{i} itemscope itemprop=x itemref='a{} a{} a0'></p>", i + 1, i / 2))
+        .collect();
+    survive(format!("<div itemscope itemref='a0 a1 a2'></div>{circle}")).await;
+    let wide = "<div itemscope itemref=all></div>".repeat(20_000);
+    survive(format!("{wide}<div id=all>{}</div>", "<i itemprop=x>y</i>".repeat(50_000))).await;
+    survive("<div id=a itemscope itemref=a itemprop=a>".repeat(20_000)).await;
+}
+
+#[tokio::test]
+async fn tables_that_span_without_end() {
+    let cell = "<td rowspan=65534 colspan=99999999999999999999>".to_owned() + &"x".repeat(1_000);
+    let page =
+        survive(format!("<table><tr>{}{}</table>", cell.repeat(1_000), "<tr><td rowspan=0>y".repeat(50_000))).await;
+    let bytes: usize = page.tables.iter().flat_map(|table| table.rows.iter().flatten()).map(String::len).sum();
+    assert!(bytes <= 200_000, "{bytes}");
+    survive("<table><tr><td>a<td>b<tr><td>c<td>d</table>".repeat(25_000)).await;
+    survive("<table><tr><td>".to_owned() + &"<td>x".repeat(200_000)).await;
+    survive("<table>".to_owned() + &"<tr>".repeat(200_000)).await;
+    survive("<table><tr><td><table><tr><td>x".repeat(5_000)).await;
+    survive("<table><caption>".to_owned() + &"x ".repeat(3_000_000)).await;
+}
+
+#[tokio::test]
+async fn links_and_metas_in_masses() {
+    let page = survive("<a href=/x rel='".to_owned() + &"nofollow x ".repeat(300_000) + "'>x</a>").await;
+    assert!(page.links[0].nofollow && page.links[0].rel == ["nofollow", "x"]);
+    survive("<link rel=alternate hreflang=de href=/x>".repeat(60_000)).await;
+    survive("<area href=/x alt=x>".repeat(60_000)).await;
+    survive("<meta property=og:image content=x><meta property=og:image:width content=1>".repeat(30_000)).await;
+    survive(format!("<meta name=robots content='{}'>", "a,".repeat(1_000_000))).await;
+    survive(format!("<meta name=keywords content='{}'>", "&#44;a".repeat(500_000))).await;
+    survive(format!("<a rel=license href='{}'>", "&#x2f;".repeat(500_000))).await;
+}

@@ -1,8 +1,9 @@
-//! From the bytes of a page to its text: what kind of body it is, its main text, its metadata.
+//! From the bytes of a page to its text: what kind of body it is, its main text, its metadata, links, tables and
+//! structured data.
 //!
 //! ```text
 //! bytes ─► sniff, charset ─► scan (tokens) ─► tree ─┬─► content: blocks, features, forests ─► text, Markdown, kind
-//!                                                    └─► metadata
+//!                                                    └─► metadata, links, tables, structured
 //! ```
 
 pub mod content;
@@ -11,15 +12,18 @@ pub mod elements;
 mod hostile;
 pub mod html;
 pub mod limits;
+pub mod links;
 pub mod metadata;
 pub mod plain;
 pub mod pool;
 pub mod scan;
 pub mod sniff;
 pub mod stage;
+pub mod structured;
+pub mod tables;
 pub mod tree;
 
-pub use html::{ExtractError, Extracted, Link, extract};
+pub use html::{ExtractError, Extracted, extract};
 pub use limits::Limits;
 
 /// Stack of a parser thread. Nothing of ours recurses; JSON of 128 levels needs 64 KiB.

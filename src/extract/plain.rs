@@ -1,8 +1,11 @@
 //! Documents that are text already.
 
+use std::collections::BTreeMap;
+
 use super::html::{ExtractError, Extracted};
 use super::limits::Limits;
 use super::metadata::Metadata;
+use crate::record::Confidence;
 
 /// Characters of the first line that become the title.
 const MAX_TITLE: usize = 200;
@@ -19,7 +22,7 @@ pub fn extract(text: &str, limits: &Limits) -> Result<Extracted, ExtractError> {
     let title = title.map(|line| line.chars().take(MAX_TITLE).collect::<String>().trim_end().to_owned());
     let page = Extracted {
         text: text.to_owned(),
-        confidence: 1.0,
+        confidence: BTreeMap::from([("text", Confidence { score: 1.0, parts: BTreeMap::new() })]),
         metadata: Metadata { title, ..Metadata::default() },
         ..Extracted::default()
     };

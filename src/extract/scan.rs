@@ -48,7 +48,7 @@ impl<'a> Tag<'a> {
 }
 
 /// No honest tag has more attributes; the readers look no further.
-const MANY: usize = 256;
+pub const MANY: usize = 256;
 
 /// Iterator over (name, raw value); see [`Tag::attributes`].
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use super::sniff::{self, Kind};
 use crate::blob::{BlobError, Blobs};
 use crate::engine::{Ctx, Outcome, Stage};
 use crate::record::codec::{self, CodecError};
-use crate::record::{Document, DropReason, FailureClass, Link, Page, Record};
+use crate::record::{Document, DropReason, FailureClass, Page, Record};
 use crate::topology::StageName;
 use crate::web::charset;
 
@@ -128,9 +128,12 @@ fn gone(page: Page) -> Document {
     }
 }
 
-fn document(page: Page, found: Extracted, body_hash: String) -> Document {
-    let Extracted { text, markdown, kind, confidence, metadata } = found;
-    let link = |l: html::Link| Link { url: l.url, text: l.text, nofollow: l.nofollow };
+fn document(page: Page, mut found: Extracted, body_hash: String) -> Document {
+    let asked = page.headers.iter().filter(|header| header.name == "x-robots-tag").map(|header| header.value.as_str());
+    found.ask_robots(asked);
+    let text_confidence = found.text_confidence();
+    let Extracted { text, markdown, kind, confidence, metadata, links, alternates, tables, structured } = found;
+    let author = metadata.author();
     Document {
         id: page.id,
         url: page.url,
@@ -139,7 +142,7 @@ fn document(page: Page, found: Extracted, body_hash: String) -> Document {
         fetched_at: page.fetched_at,
         body_hash,
         title: metadata.title,
-        author: metadata.author,
+        author,
         date: metadata.date,
         site_name: metadata.site_name,
         description: metadata.description,
@@ -147,8 +150,24 @@ fn document(page: Page, found: Extracted, body_hash: String) -> Document {
         text,
         markdown,
         page_kind: kind.map(|kind| kind.name().to_owned()),
-        text_confidence: f64::from(confidence),
-        links: metadata.links.into_iter().map(link).collect(),
+        text_confidence,
+        links,
+        authors: metadata.authors,
+        modified: metadata.modified,
+        image: metadata.image,
+        tags: metadata.tags,
+        license: metadata.license,
+        sources: metadata
+            .sources
+            .iter()
+            .map(|(field, source)| ((*field).to_owned(), source.name().to_owned()))
+            .collect(),
+        confidence: confidence.into_iter().map(|(field, sure)| (field.to_owned(), sure)).collect(),
+        robots: metadata.robots,
+        alternates,
+        structured: structured.into_text(),
+        tables,
+        vector: None,
         attrs: page.attrs,
         gone: false,
     }

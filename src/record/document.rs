@@ -7,14 +7,59 @@ use serde::{Deserialize, Serialize};
 use super::schemas::schema;
 
 /// A link of a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Link {
     /// Absolute, fragment removed.
     pub url: String,
     /// Anchor text.
     pub text: String,
-    /// rel=nofollow.
+    /// The link or the whole page asks not to vouch for it: nofollow, ugc or sponsored.
     pub nofollow: bool,
+    /// Its `rel`, lower case.
+    #[serde(default)]
+    pub rel: Vec<String>,
+    /// Language of what it leads to, as declared.
+    #[serde(default)]
+    pub hreflang: Option<String>,
+}
+
+/// The same page in another language or form (`link rel=alternate`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Alternate {
+    /// Absolute, fragment removed.
+    pub url: String,
+    /// Its language as declared, or `x-default`.
+    #[serde(default)]
+    pub hreflang: Option<String>,
+    /// Its media type, such as `application/rss+xml`.
+    #[serde(default)]
+    pub media_type: Option<String>,
+}
+
+/// A table of data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Table {
+    /// Its caption.
+    #[serde(default)]
+    pub caption: Option<String>,
+    /// How many of the first rows are headers.
+    #[serde(default)]
+    pub header_rows: i32,
+    /// Text of the cells, all rows of one length; a cell over several rows or columns stands in each.
+    pub rows: Vec<Vec<String>>,
+    /// There was more of it.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// How sure a field is, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Confidence {
+    /// How likely the field is right, 0 to 1; of the text its expected F1 of words.
+    pub score: f64,
+    /// What the score was made from, by name (`docs/extraction.md` tells what each means).
+    #[serde(default)]
+    pub parts: BTreeMap<String, f64>,
 }
 
 /// Text and metadata of a page.
@@ -57,6 +102,44 @@ pub struct Document {
     pub text_confidence: f64,
     /// Links.
     pub links: Vec<Link>,
+    /// The authors, a name each.
+    #[serde(default)]
+    pub authors: Vec<String>,
+    /// Date of the last change, `YYYY-MM-DD`.
+    #[serde(default)]
+    pub modified: Option<String>,
+    /// Absolute URL of the picture that stands for the page.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Keywords the page gives itself.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Licence of the content: an absolute URL, or its name as written.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// Where a field was found, by its name: `json-ld`, `opengraph`, `microdata`, `rdfa`, `dublin-core`, `meta`, `page` or
+    /// `url`.
+    #[serde(default)]
+    pub sources: BTreeMap<String, String>,
+    /// Confidence in a field, by its name.
+    #[serde(default)]
+    pub confidence: BTreeMap<String, Confidence>,
+    /// What the page asks of robots, lower case: `noindex`, `nofollow`, …
+    #[serde(default)]
+    pub robots: Vec<String>,
+    /// The page in other languages and forms.
+    #[serde(default)]
+    pub alternates: Vec<Alternate>,
+    /// JSON text of the structured data as found: an object with `json_ld`, `microdata`, `rdfa` (arrays) and `opengraph` (an
+    /// object), of these what there is.
+    #[serde(default)]
+    pub structured: Option<String>,
+    /// Tables of data.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// Embedding of the text.
+    #[serde(default)]
+    pub vector: Option<Vec<f32>>,
     /// From the URL task.
     pub attrs: BTreeMap<String, String>,
     /// The page is no more (it answered 410): there is no text, and what an index has of it goes.
@@ -112,6 +195,44 @@ pub struct Enriched {
     pub text_confidence: f64,
     /// Links.
     pub links: Vec<Link>,
+    /// The authors, a name each.
+    #[serde(default)]
+    pub authors: Vec<String>,
+    /// Date of the last change, `YYYY-MM-DD`.
+    #[serde(default)]
+    pub modified: Option<String>,
+    /// Absolute URL of the picture that stands for the page.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Keywords the page gives itself.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Licence of the content: an absolute URL, or its name as written.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// Where a field was found, by its name: `json-ld`, `opengraph`, `microdata`, `rdfa`, `dublin-core`, `meta`, `page` or
+    /// `url`.
+    #[serde(default)]
+    pub sources: BTreeMap<String, String>,
+    /// Confidence in a field, by its name.
+    #[serde(default)]
+    pub confidence: BTreeMap<String, Confidence>,
+    /// What the page asks of robots, lower case: `noindex`, `nofollow`, …
+    #[serde(default)]
+    pub robots: Vec<String>,
+    /// The page in other languages and forms.
+    #[serde(default)]
+    pub alternates: Vec<Alternate>,
+    /// JSON text of the structured data as found: an object with `json_ld`, `microdata`, `rdfa` (arrays) and `opengraph` (an
+    /// object), of these what there is.
+    #[serde(default)]
+    pub structured: Option<String>,
+    /// Tables of data.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// Embedding of the text.
+    #[serde(default)]
+    pub vector: Option<Vec<f32>>,
     /// From the URL task.
     pub attrs: BTreeMap<String, String>,
     /// The page is no more, or was taken down: a tombstone, which a sink keeps in the document's place.

@@ -22,7 +22,7 @@ pub mod trace;
 pub mod url_task;
 pub mod writers;
 
-pub use document::{Document, Enriched, Link};
+pub use document::{Alternate, Confidence, Document, Enriched, Link, Table};
 pub use failure::{DropReason, FailureClass};
 pub use headers::{Headers, Meta};
 pub use page::{Body, Hop, HttpHeader, Page};

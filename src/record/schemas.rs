@@ -64,8 +64,10 @@ pub(super) const HISTORY: &[(&str, &str)] = &[
     ("page", include_str!("../../schemas/history/page-1.avsc")),
     ("document", include_str!("../../schemas/history/document-1.avsc")),
     ("document", include_str!("../../schemas/history/document-2.avsc")),
+    ("document", include_str!("../../schemas/history/document-3.avsc")),
     ("enriched", include_str!("../../schemas/history/enriched-1.avsc")),
     ("enriched", include_str!("../../schemas/history/enriched-2.avsc")),
+    ("enriched", include_str!("../../schemas/history/enriched-3.avsc")),
     ("status_event", include_str!("../../schemas/history/status_event-1.avsc")),
 ];
 

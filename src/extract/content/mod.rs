@@ -39,6 +39,10 @@ pub struct Content {
     pub kind: PageKind,
     /// The F1 of words that is to be expected of the text, 0 to 1, by the model's own scores.
     pub confidence: f32,
+    /// What speaks for it, by name: `kept` the share of the page's words that were kept, `sureness` the mean of how far the
+    /// scores of words are from undecided (0 to 1), `kind` the probability of that kind, `elsewhere` 1 when the text is
+    /// JSON-LD's or all that is visible.
+    pub parts: [(&'static str, f32); 4],
 }
 
 /// Words under which the text is taken from elsewhere, if the page has it.
@@ -71,7 +75,8 @@ pub fn find(tree: &Tree, url: Option<&str>, absolute: &dyn Fn(&str) -> Option<St
     let count: u32 = kept.iter().map(|block| block.count()).sum();
     let article = parts.page.article_text.trim();
     if count < SHORT && article.split_ascii_whitespace().count() as u32 > 2 * SHORT.max(count) {
-        return Content { text: article.to_owned(), markdown: article.to_owned(), kind, confidence: 0.5 };
+        let parts = explain(&judged, &words, 0, &kinds, true);
+        return Content { text: article.to_owned(), markdown: article.to_owned(), kind, confidence: 0.5, parts };
     }
     if count == 0 {
         kept = all.iter().collect();
@@ -87,7 +92,15 @@ pub fn find(tree: &Tree, url: Option<&str>, absolute: &dyn Fn(&str) -> Option<St
         before = entry;
     }
     let markdown = markdown::write(tree, &parts.blocks, &kept, absolute);
-    Content { text, markdown, kind, confidence }
+    let parts = explain(&judged, &words, count, &kinds, count == 0);
+    Content { text, markdown, kind, confidence, parts }
+}
+
+fn explain(scores: &[f32], words: &[f32], kept: u32, kinds: &[f32], elsewhere: bool) -> [(&'static str, f32); 4] {
+    let all = words.iter().sum::<f32>().max(1.0);
+    let sure: f32 = scores.iter().zip(words).map(|(score, words)| (2.0 * score - 1.0).abs() * words).sum();
+    let kind = kinds.iter().copied().fold(0.0, f32::max);
+    [("kept", kept as f32 / all), ("sureness", sure / all), ("kind", kind), ("elsewhere", f32::from(elsewhere))]
 }
 
 /// Is it an item of a list or a row of a table?

@@ -1,10 +1,12 @@
 //! Who wrote the page.
 
-use super::collect::{Statements, tidy};
 use super::jsonld::Subject;
+use super::marks::tidy;
+use super::said::Statements;
+use super::source::{Found, Source};
 use crate::extract::content::PageKind;
 
-const METAS: [&str; 8] = [
+pub(super) const METAS: [&str; 8] = [
     "author",
     "article:author",
     "dc.creator",
@@ -15,44 +17,60 @@ const METAS: [&str; 8] = [
     "byl",
 ];
 
-/// JSON-LD, then `meta`, then marked elements, then a byline or a link to an author's page; names separated by ", ". On a
-/// forum, who wrote the first post.
-pub fn decide(said: &Statements, subject: &Subject, kind: Option<PageKind>) -> Option<String> {
-    let all = |names: &mut dyn Iterator<Item = &str>| {
-        let mut kept: Vec<String> = Vec::new();
-        for name in names.filter_map(clean).take(20) {
-            if !kept.contains(&name) {
-                kept.push(name);
-            }
-        }
-        (!kept.is_empty()).then(|| kept.join(", "))
-    };
+/// JSON-LD, then `meta`, then marked elements, then a byline or a link to an author's page. On a forum, who wrote the
+/// first post. Never an empty list.
+pub fn decide(said: &Statements, subject: &Subject, kind: Option<PageKind>) -> Option<Found<Vec<String>>> {
     if kind == Some(PageKind::Forum) {
-        let first = said.marked_authors.iter().chain(&said.users).chain(&said.bylines);
-        return all(&mut subject.authors.iter().map(String::as_str).take(1))
-            .or_else(|| first.filter_map(|text| clean(member(text))).next())
-            .or_else(|| METAS.iter().find_map(|name| all(&mut said.metas_named(name))));
+        return all(json_ld(subject).take(1)).or_else(|| first_member(said)).or_else(|| metas(said));
     }
-    all(&mut subject.authors.iter().map(String::as_str))
-        .or_else(|| METAS.iter().find_map(|name| all(&mut said.metas_named(name))))
-        .or_else(|| labelled(said).and_then(clean))
-        .or_else(|| {
-            // A page of products or of many things shows who wrote a review, or an item of its list.
-            if !matches!(kind, None | Some(PageKind::Article | PageKind::Documentation)) {
-                return None;
-            }
-            all(&mut said.marked_authors.iter().map(String::as_str).take(3))
-                .or_else(|| said.bylines.iter().take(3).find_map(|line| clean(line)))
-                .or_else(|| said.author_links.iter().take(3).find_map(|name| clean(name)))
-        })
+    let named = all(json_ld(subject)).or_else(|| metas(said));
+    let named = named.or_else(|| Some(Found::new(vec![labelled(said).and_then(clean)?], Source::OpenGraph)));
+    // A page of products or of many things shows who wrote a review, or an item of its list.
+    if named.is_some() || !matches!(kind, None | Some(PageKind::Article | PageKind::Documentation)) {
+        return named;
+    }
+    let first = |list: &[String]| list.iter().take(3).find_map(|line| clean(line));
+    all(marked(said).take(3)).or_else(|| {
+        let shown = first(&said.bylines).or_else(|| first(&said.author_links))?;
+        Some(Found::new(vec![shown], Source::Page))
+    })
+}
+
+fn json_ld(subject: &Subject) -> impl Iterator<Item = Found<&str>> {
+    subject.authors.iter().map(|name| Found::new(name.as_str(), Source::JsonLd))
+}
+
+fn marked<'s>(said: &'s Statements) -> impl Iterator<Item = Found<&'s str>> {
+    said.marked_authors.iter().map(|found| Found::new(found.value.as_str(), found.source))
+}
+
+fn metas(said: &Statements) -> Option<Found<Vec<String>>> {
+    METAS.iter().find_map(|name| all(said.metas_named(name)))
+}
+
+fn first_member(said: &Statements) -> Option<Found<Vec<String>>> {
+    let shown = said.users.iter().chain(&said.bylines).map(|text| Found::new(text.as_str(), Source::Page));
+    marked(said).chain(shown).find_map(|found| Some(Found::new(vec![clean(member(found.value))?], found.source)))
+}
+
+/// The names that are names, each once; from the first one's source.
+fn all<'s>(names: impl Iterator<Item = Found<&'s str>>) -> Option<Found<Vec<String>>> {
+    let mut kept: Option<Found<Vec<String>>> = None;
+    for found in names.filter_map(|found| Some(Found::new(clean(found.value)?, found.source))).take(20) {
+        let list = &mut kept.get_or_insert_with(|| Found::new(Vec::new(), found.source)).value;
+        if !list.contains(&found.value) {
+            list.push(found.value);
+        }
+    }
+    kept
 }
 
 /// The pair `twitter:label1`, `twitter:data1` (or 2), which says "Written by" and the name.
-fn labelled(said: &Statements) -> Option<&str> {
+fn labelled<'s>(said: &'s Statements) -> Option<&'s str> {
     ["1", "2"].iter().find_map(|number| {
-        let label = said.metas_named(&format!("twitter:label{number}")).next()?;
+        let label = said.metas_named(&format!("twitter:label{number}")).next()?.value;
         let author = ["written by", "author"].iter().any(|word| label.trim_end_matches(':').eq_ignore_ascii_case(word));
-        author.then(|| said.metas_named(&format!("twitter:data{number}")).next()).flatten()
+        author.then(|| said.metas_named(&format!("twitter:data{number}")).next()).flatten().map(|found| found.value)
     })
 }
 
@@ -100,10 +118,17 @@ fn clean(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::Limits;
+    use crate::extract::tree::Tree;
+
+    fn of(html: &str, kind: Option<PageKind>) -> Option<Found<String>> {
+        let tree = Tree::parse(html, &Limits::default());
+        let said = Statements::collect(&tree);
+        super::decide(&said, &Subject::default(), kind).map(|found| found.map(|names| names.join(", ")))
+    }
 
     fn decide(html: &str) -> Option<String> {
-        let said = Statements::collect(html);
-        super::decide(&said, &Subject::read(&said.json_ld), None)
+        of(html, None).map(|found| found.value)
     }
 
     #[test]
@@ -116,14 +141,13 @@ mod tests {
     #[test]
     fn a_forum_is_written_by_whom_wrote_first() {
         let html = "<a class=username href=/u/1>ana_sa 1,204 12 badges</a><p>x<span class=user-username>Someone</span>";
-        let said = Statements::collect(html);
-        let of = |kind| super::decide(&said, &Subject::default(), Some(kind));
-        assert_eq!(of(PageKind::Forum).as_deref(), Some("ana_sa"));
-        assert_eq!(of(PageKind::Article), None);
-        let review = Statements::collect("<div itemprop=review><b itemprop=author>Somebody</b>");
-        assert_eq!(super::decide(&review, &Subject::default(), Some(PageKind::Product)), None);
-        let link = Statements::collect("<a href='/en/author/ana-sa'>Ana Sá</a>");
-        assert_eq!(super::decide(&link, &Subject::default(), Some(PageKind::Article)).as_deref(), Some("Ana Sá"));
+        assert_eq!(of(html, Some(PageKind::Forum)), Some(Found::new("ana_sa".into(), Source::Page)));
+        assert_eq!(of(html, Some(PageKind::Article)), None);
+        let review = "<div itemprop=review><b itemprop=author>Somebody</b>";
+        assert_eq!(of(review, Some(PageKind::Product)), None);
+        assert_eq!(of(review, None), Some(Found::new("Somebody".into(), Source::Microdata)));
+        let link = "<a href='/en/author/ana-sa'>Ana Sá</a>";
+        assert_eq!(of(link, Some(PageKind::Article)), Some(Found::new("Ana Sá".into(), Source::Page)));
     }
 
     #[test]

@@ -1,67 +1,18 @@
-//! One pass over the markup that notes every statement a page makes of itself.
+//! One pass over the tree that notes every statement a page makes of itself.
 
-use std::collections::HashSet;
+use super::marks::{Marks, has_word, speaks_of, tidy, value_of};
+use super::said::{MAX_STATEMENTS, Meta, Statements};
+use super::source::{Found, Source};
+use crate::extract::elements::{RAW, SPECIAL};
+use crate::extract::links::{Anchor, MAX_LINKS, Other};
+use crate::extract::tree::{Id, Tree, tags};
 
-use url::Url;
-
-use crate::extract::elements;
-use crate::extract::scan::{Scanner, Tag, Token};
-
-/// Links kept of one page.
-pub const MAX_LINKS: usize = 2_000;
 /// Characters kept of a link's text.
 const MAX_LINK_TEXT: usize = 200;
 /// Bytes kept of any other text.
 const MAX_TEXT: usize = 1_000;
 /// Bytes of JSON-LD read, all blocks together.
 const MAX_JSON_LD: usize = 1 << 20;
-/// Statements kept of one sort.
-const MAX_STATEMENTS: usize = 200;
-
-/// A link to another document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Absolute http or https address without a fragment.
-    pub url: String,
-    /// The words it stands on, at most 200 characters.
-    pub text: String,
-    /// `rel` asks not to vouch for it.
-    pub nofollow: bool,
-}
-
-/// What a page says of itself, in document order, entities decoded, not yet judged.
-#[derive(Debug, Default)]
-pub struct Statements {
-    /// `lang` of the root element.
-    pub language: Option<String>,
-    /// `href` of the first `base`.
-    pub base: Option<String>,
-    /// `href` of `link rel=canonical`.
-    pub canonical: Option<String>,
-    /// The `title` element.
-    pub title: Option<String>,
-    /// First-level headings.
-    pub headings: Vec<String>,
-    /// `meta`: name, property, itemprop or http-equiv in lower case, and content.
-    pub metas: Vec<(String, String)>,
-    /// Bodies of JSON-LD scripts.
-    pub json_ld: Vec<String>,
-    /// Text of elements marked as author (`rel`, `itemprop`), then of elements whose class says so.
-    pub marked_authors: Vec<String>,
-    /// Text of elements whose class speaks of a byline or author.
-    pub bylines: Vec<String>,
-    /// Text of links to a page of an author's, such as `/author/ana-sa`.
-    pub author_links: Vec<String>,
-    /// Text of elements whose class speaks of a member's name, as forums have them.
-    pub users: Vec<String>,
-    /// `datetime`, `content` or text of elements marked as publication date.
-    pub marked_dates: Vec<String>,
-    /// `datetime` or text of other `time` elements and elements whose class speaks of a date.
-    pub dates: Vec<String>,
-    /// `href`, text and nofollow of links.
-    pub links: Vec<(String, String, bool)>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Title,
@@ -70,288 +21,319 @@ enum Sort {
     Byline,
     User,
     MarkedDate,
+    Changed,
     Date,
+    License,
     Link,
 }
 
 /// An element whose text is being noted.
 struct Capture<'a> {
     sort: Sort,
-    name: &'a str,
-    nested: usize,
+    source: Source,
+    end: Id,
     text: String,
-    /// Of a link: `href`, nofollow, and whether its class speaks of a member's name.
-    link: Option<(String, bool, bool)>,
+    /// Of a link: what it is, and whether its class speaks of a member's name.
+    link: Option<(Anchor<'a>, bool)>,
+    /// Of a link noted already: its place, where the text is missing.
+    place: Option<usize>,
 }
 
-impl Statements {
-    /// Reads `html` once. Time and memory are linear in its length.
-    pub fn collect(html: &str) -> Self {
+impl<'a> Statements<'a> {
+    /// Reads `tree` once. Time and memory are linear in its size.
+    pub fn collect(tree: &Tree<'a>) -> Self {
         let mut said = Self::default();
         let mut captures: Vec<Capture> = Vec::new();
-        let mut json_ld = false;
+        // Where blocks inside the captures end: words on both sides do not run together.
+        let mut blocks: Vec<Id> = Vec::new();
         let mut json_left = MAX_JSON_LD;
-        for (token, _) in Scanner::new(html) {
-            match token {
-                Token::Start(tag) => {
-                    json_ld = false;
-                    for capture in &mut captures {
-                        capture.nested += usize::from(capture.name.eq_ignore_ascii_case(tag.name));
-                        part(&mut capture.text, tag.name);
+        for id in tree.all() {
+            if !captures.is_empty() {
+                while blocks.pop_if(|end| *end <= id).is_some() {
+                    captures.iter_mut().for_each(|capture| part(&mut capture.text));
+                }
+                while let Some(done) = captures.iter().rposition(|capture| capture.end <= id) {
+                    said.note(captures.remove(done));
+                }
+            }
+            if tree.is_text(id) {
+                let raw = tree.tag(tree.parent(id)).flags() & RAW != 0;
+                for capture in captures.iter_mut().filter(|capture| !raw || capture.sort == Sort::Title) {
+                    if tree.after_gap(id) {
+                        part(&mut capture.text);
                     }
-                    if tag.is("a")
-                        && let Some(open) = captures.iter().position(|capture| capture.sort == Sort::Link)
-                    {
+                    push(&mut capture.text, tree.raw_text(id));
+                }
+                continue;
+            }
+            if captures.is_empty() {
+                blocks.clear();
+            } else if tree.tag(id).flags() & SPECIAL != 0 {
+                captures.iter_mut().for_each(|capture| part(&mut capture.text));
+                blocks.push(tree.end(id));
+            }
+            match tree.tag(id) {
+                tags::A => {
+                    if let Some(open) = captures.iter().position(|capture| capture.sort == Sort::Link) {
                         said.note(captures.remove(open));
                     }
-                    if tag.is("script") {
-                        json_ld = tag
-                            .get("type")
-                            .is_some_and(|kind| kind.trim().to_ascii_lowercase().starts_with("application/ld+json"));
-                    } else if let Some(capture) = said.statement(&tag)
-                        && !captures.iter().any(|open| open.sort == capture.sort)
-                    {
-                        captures.push(capture);
-                    }
                 }
-                Token::End(name) => {
-                    let mut at = 0;
-                    while let Some(capture) = captures.get_mut(at) {
-                        if !capture.name.eq_ignore_ascii_case(name) {
-                            part(&mut capture.text, name);
-                            at += 1;
-                        } else if capture.nested > 0 {
-                            capture.nested -= 1;
-                            at += 1;
-                        } else {
-                            let done = captures.remove(at);
-                            said.note(done);
-                        }
-                    }
-                }
-                Token::Text { text, raw: true } if json_ld => {
-                    if text.len() <= json_left && said.json_ld.len() < MAX_STATEMENTS {
-                        json_left -= text.len();
-                        said.json_ld.push(text.to_owned());
-                    }
-                }
-                Token::Text { text, raw } => {
-                    for capture in &mut captures {
-                        if !raw || capture.sort == Sort::Title {
-                            push(&mut capture.text, text);
-                        }
-                    }
-                }
-                Token::Other => {}
+                tags::SCRIPT => said.script(tree, id, &mut json_left),
+                tags::TABLE => said.has_tables = true,
+                _ => {}
+            }
+            if let Some(capture) = said.statement(tree, id)
+                && !captures.iter().any(|open| open.sort == capture.sort)
+            {
+                captures.push(capture);
             }
         }
-        for capture in captures {
+        while let Some(capture) = captures.pop() {
             said.note(capture);
         }
         said
     }
 
-    /// The first non-empty content of the first of `names` (lower case) that the page has.
-    pub fn meta(&self, names: &[&str]) -> Option<String> {
-        names.iter().find_map(|name| self.metas_named(name).next().map(str::to_owned))
-    }
-
-    /// All non-empty contents of `name` (lower case).
-    pub fn metas_named(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.metas.iter().filter(move |(key, _)| key == name).map(|(_, content)| content.as_str())
+    fn script(&mut self, tree: &Tree<'a>, id: Id, left: &mut usize) {
+        let of_type = |kind: &str| kind.trim().to_ascii_lowercase().starts_with("application/ld+json");
+        if tree.end(id) > id + 1 && tree.attribute(id, "type").is_some_and(of_type) {
+            let text = tree.raw_text(id + 1);
+            if text.len() <= *left && self.json_ld.len() < MAX_STATEMENTS {
+                *left -= text.len();
+                self.json_ld.push(text);
+            }
+        }
     }
 
     /// Notes what the tag itself says; returns a capture when its text is wanted too.
-    fn statement<'a>(&mut self, tag: &Tag<'a>) -> Option<Capture<'a>> {
-        let capture = |sort| Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None });
-        match tag.name.to_ascii_lowercase().as_str() {
-            "html" => {
-                if self.language.is_none() {
-                    self.language = value(tag, "lang").or_else(|| value(tag, "xml:lang"));
-                }
+    fn statement(&mut self, tree: &Tree<'a>, id: Id) -> Option<Capture<'a>> {
+        let marks = Marks::of(tree.attributes(id));
+        let capture = |sort, source| {
+            Some(Capture { sort, source, end: tree.end(id), text: String::new(), link: None, place: None })
+        };
+        self.has_items |= marks.is_item;
+        self.has_rdfa |= marks.is_typed;
+        match tree.tag(id) {
+            tags::SCRIPT | tags::STYLE => return None,
+            tags::HTML => {
+                let attributes = tree.attributes(id);
+                let declared = || value_of(attributes.get("lang")).or_else(|| value_of(attributes.get("xml:lang")));
+                self.language = self.language.take().or_else(declared);
                 return None;
             }
-            "base" if self.base.is_none() => self.base = value(tag, "href"),
-            "link" => {
-                if self.canonical.is_none() && has_word(tag.get("rel"), "canonical") {
-                    self.canonical = value(tag, "href");
-                }
+            tags::LINK => {
+                self.link(&marks);
                 return None;
             }
-            "meta" => {
-                self.meta_tag(tag);
+            tags::META => {
+                self.meta_tag(&marks);
                 return None;
             }
-            "title" if self.title.is_none() => return capture(Sort::Title),
-            "h1" if self.headings.len() < MAX_STATEMENTS => return capture(Sort::Heading),
-            "a" if self.links.len() < 2 * MAX_LINKS => {
-                let author = has_word(tag.get("rel"), "author") || has_word(tag.get("itemprop"), "author");
-                if !author && let Some(href) = value(tag, "href") {
-                    let mut link = capture(Sort::Link)?;
-                    link.link = Some((href, has_word(tag.get("rel"), "nofollow"), speaks_of(tag, &USER)));
-                    return Some(link);
-                }
-                if let Some(href) = value(tag, "href") {
-                    self.links.push((href, String::new(), has_word(tag.get("rel"), "nofollow")));
-                }
-                return if author { capture(Sort::MarkedAuthor) } else { None };
+            tags::TITLE if self.title.is_none() => return capture(Sort::Title, Source::Page),
+            tags::H1 if self.headings.len() < MAX_STATEMENTS => return capture(Sort::Heading, Source::Page),
+            tags::A if self.links.len() < 2 * MAX_LINKS => return self.anchor(&marks, capture),
+            tags::IMG => self.image(&marks),
+            tags::TIME => return self.time(&marks, capture),
+            tag if tag.name() == "area" && self.links.len() < 2 * MAX_LINKS => {
+                let alt = || value_of(tree.attribute(id, "alt")).unwrap_or_default();
+                let anchor = Anchor::of(&marks);
+                self.links.extend(anchor.map(|anchor| Anchor { text: alt(), ..anchor }));
+                return None;
             }
             _ => {}
         }
-        if let Some(item) = tag.get("itemprop") {
-            if has_word(Some(item), "author") {
-                return capture(Sort::MarkedAuthor);
-            }
-            if has_word(Some(item), "datepublished") {
-                return self.date(tag, Sort::MarkedDate);
-            }
+        if let Some(source) = marks.is_property("author") {
+            return capture(Sort::MarkedAuthor, source);
         }
-        if tag.is("time") {
-            let sort = if tag.get("pubdate").is_some() { Sort::MarkedDate } else { Sort::Date };
-            return self.date(tag, sort);
+        if let Some(source) = marks.is_property("datepublished") {
+            return self.date(&marks, Sort::MarkedDate, source, capture);
         }
-        if self.bylines.len() < MAX_STATEMENTS && speaks_of(tag, &["byline", "author"]) {
-            return capture(Sort::Byline);
+        if let Some(source) = marks.is_property("datemodified") {
+            return self.date(&marks, Sort::Changed, source, capture);
         }
-        if self.users.len() < MAX_STATEMENTS && speaks_of(tag, &USER) {
-            return capture(Sort::User);
+        if let Some(source) = marks.is_property("license") {
+            return capture(Sort::License, source);
         }
-        if self.dates.len() < MAX_STATEMENTS && speaks_of(tag, &["date", "published", "pubdate", "timestamp"]) {
-            return capture(Sort::Date);
+        let class = marks.class?;
+        if self.bylines.len() < MAX_STATEMENTS && speaks_of(class, &["byline", "author"]) {
+            return capture(Sort::Byline, Source::Page);
+        }
+        if self.users.len() < MAX_STATEMENTS && speaks_of(class, &USER) {
+            return capture(Sort::User, Source::Page);
+        }
+        if self.dates.len() < MAX_STATEMENTS && speaks_of(class, &["date", "published", "pubdate", "timestamp"]) {
+            return capture(Sort::Date, Source::Page);
         }
         None
     }
 
+    fn anchor(
+        &mut self,
+        marks: &Marks<'a>,
+        capture: impl Fn(Sort, Source) -> Option<Capture<'a>>,
+    ) -> Option<Capture<'a>> {
+        let marked = marks.is_property("author").or(has_word(marks.rel, "author").then_some(Source::Page));
+        let anchor = Anchor::of(marks);
+        if let Some(source) = marks.is_property("license").or(has_word(marks.rel, "license").then_some(Source::Page))
+            && let Some(anchor) = &anchor
+            && self.licenses.len() < MAX_STATEMENTS
+        {
+            self.licenses.push(Found::new(anchor.href.clone(), source));
+        }
+        if let Some(source) = marked {
+            let place = anchor.is_some().then_some(self.links.len());
+            self.links.extend(anchor);
+            return Some(Capture { place, ..capture(Sort::MarkedAuthor, source)? });
+        }
+        let user = marks.class.is_some_and(|class| speaks_of(class, &USER));
+        let mut link = capture(Sort::Link, Source::Page)?;
+        link.link = Some((anchor?, user));
+        Some(link)
+    }
+
+    fn time(
+        &mut self,
+        marks: &Marks<'a>,
+        capture: impl Fn(Sort, Source) -> Option<Capture<'a>>,
+    ) -> Option<Capture<'a>> {
+        if let Some(source) = marks.is_property("datepublished") {
+            return self.date(marks, Sort::MarkedDate, source, capture);
+        }
+        if let Some(source) = marks.is_property("datemodified")
+            && let Some(date) = value_of(marks.datetime).or_else(|| value_of(marks.content))
+            && self.changed.len() < MAX_STATEMENTS
+        {
+            self.changed.push(Found::new(date, source));
+        }
+        let sort = if marks.pubdate { Sort::MarkedDate } else { Sort::Date };
+        self.date(marks, sort, Source::Page, capture)
+    }
+
     /// A date in an attribute is noted at once; otherwise the element's text is wanted.
-    fn date<'a>(&mut self, tag: &Tag<'a>, sort: Sort) -> Option<Capture<'a>> {
-        let list = if sort == Sort::MarkedDate { &mut self.marked_dates } else { &mut self.dates };
-        if list.len() >= MAX_STATEMENTS {
+    fn date(
+        &mut self,
+        marks: &Marks<'a>,
+        sort: Sort,
+        source: Source,
+        capture: impl Fn(Sort, Source) -> Option<Capture<'a>>,
+    ) -> Option<Capture<'a>> {
+        let count = match sort {
+            Sort::MarkedDate => self.marked_dates.len(),
+            Sort::Changed => self.changed.len(),
+            _ => self.dates.len(),
+        };
+        if count >= MAX_STATEMENTS {
             return None;
         }
-        match value(tag, "datetime").or_else(|| value(tag, "content")) {
-            Some(date) => {
-                list.push(date);
-                None
+        let Some(date) = value_of(marks.datetime).or_else(|| value_of(marks.content)) else {
+            return capture(sort, source);
+        };
+        match sort {
+            Sort::MarkedDate => self.marked_dates.push(Found::new(date, source)),
+            Sort::Changed => self.changed.push(Found::new(date, source)),
+            _ => self.dates.push(date),
+        }
+        None
+    }
+
+    /// A `link` of the head.
+    fn link(&mut self, marks: &Marks<'a>) {
+        let Some(href) = value_of(marks.href) else { return };
+        if self.canonical.is_none() && has_word(marks.rel, "canonical") {
+            self.canonical = Some(href);
+        } else if has_word(marks.rel, "alternate") {
+            if !has_word(marks.rel, "stylesheet") && self.alternates.len() < MAX_STATEMENTS {
+                self.alternates.push(Other { href, hreflang: marks.hreflang, media_type: marks.kind });
             }
-            None => Some(Capture { sort, name: tag.name, nested: 0, text: String::new(), link: None }),
+        } else if has_word(marks.rel, "license") && self.licenses.len() < MAX_STATEMENTS {
+            self.licenses.push(Found::new(href, Source::Meta));
+        } else if has_word(marks.rel, "image_src") && self.images.len() < MAX_STATEMENTS {
+            self.images.push(Found::new(href, Source::Meta));
+        } else if let Some(source) = marks.is_property("image")
+            && self.images.len() < MAX_STATEMENTS
+        {
+            self.images.push(Found::new(href, source));
         }
     }
 
-    fn meta_tag(&mut self, tag: &Tag) {
-        let Some(content) = value(tag, "content") else { return };
-        for key in ["property", "name", "itemprop", "http-equiv"] {
-            if let Some(name) = value(tag, key)
+    fn image(&mut self, marks: &Marks<'a>) {
+        if let Some(source) = marks.is_property("image")
+            && let Some(src) = value_of(marks.src)
+            && self.images.len() < MAX_STATEMENTS
+        {
+            self.images.push(Found::new(src, source));
+        }
+    }
+
+    fn meta_tag(&mut self, marks: &Marks<'a>) {
+        let Some(content) = value_of(marks.content) else { return };
+        for (key, item) in
+            [(marks.property, false), (marks.name, false), (marks.itemprop, true), (marks.http_equiv, false)]
+        {
+            if let Some(name) = value_of(key)
                 && self.metas.len() < MAX_STATEMENTS
             {
-                self.metas.push((name.to_ascii_lowercase(), content.clone()));
+                let name = name.to_ascii_lowercase();
+                let source = if item { Source::Microdata } else { Source::of_meta(&name) };
+                self.metas.push(Meta { name, content: content.clone(), source });
             }
         }
     }
 
-    fn note(&mut self, capture: Capture) {
+    fn note(&mut self, capture: Capture<'a>) {
         let text = tidy(&capture.text);
+        if let Some(link) = capture.place.and_then(|place| self.links.get_mut(place)) {
+            link.text = text.chars().take(MAX_LINK_TEXT).collect();
+        }
         let list = match capture.sort {
             Sort::Title => {
                 self.title = Some(text).filter(|text| !text.is_empty());
                 return;
             }
             Sort::Link => {
-                let text: String = text.chars().take(MAX_LINK_TEXT).collect();
-                if let Some((href, nofollow, user)) = capture.link {
-                    let path = href.to_ascii_lowercase();
-                    let author = ["/author/", "/authors/"].iter().any(|part| path.contains(part));
-                    for (is, list) in [(author, &mut self.author_links), (user, &mut self.users)] {
-                        if is && !text.is_empty() && list.len() < MAX_STATEMENTS {
-                            list.push(text.clone());
-                        }
-                    }
-                    self.links.push((href, text.trim_end().to_owned(), nofollow));
+                if let Some((anchor, user)) = capture.link {
+                    self.note_link(anchor, user, &text);
+                }
+                return;
+            }
+            Sort::MarkedAuthor | Sort::MarkedDate | Sort::Changed | Sort::License => {
+                let list = match capture.sort {
+                    Sort::MarkedAuthor => &mut self.marked_authors,
+                    Sort::MarkedDate => &mut self.marked_dates,
+                    Sort::Changed => &mut self.changed,
+                    _ => &mut self.licenses,
+                };
+                if !text.is_empty() && list.len() < MAX_STATEMENTS {
+                    list.push(Found::new(text, capture.source));
                 }
                 return;
             }
             Sort::Heading => &mut self.headings,
-            Sort::MarkedAuthor => &mut self.marked_authors,
             Sort::Byline => &mut self.bylines,
             Sort::User => &mut self.users,
-            Sort::MarkedDate => &mut self.marked_dates,
             Sort::Date => &mut self.dates,
         };
         if !text.is_empty() && list.len() < MAX_STATEMENTS {
             list.push(text);
         }
     }
+
+    fn note_link(&mut self, anchor: Anchor<'a>, user: bool, text: &str) {
+        let text: String = text.chars().take(MAX_LINK_TEXT).collect();
+        let path = anchor.href.to_ascii_lowercase();
+        let author = ["/author/", "/authors/"].iter().any(|part| path.contains(part));
+        let tag = has_word(anchor.rel, "tag");
+        for (is, list) in [(author, &mut self.author_links), (user, &mut self.users), (tag, &mut self.tags)] {
+            if is && !text.is_empty() && list.len() < MAX_STATEMENTS {
+                list.push(text.clone());
+            }
+        }
+        self.links.push(Anchor { text: text.trim_end().to_owned(), ..anchor });
+    }
 }
 
 /// Parts of class names that forums give to a member's name.
 const USER: [&str; 5] = ["username", "poster", "nickname", "postauthor", "creator"];
-
-/// Whether one of the words, between white space, hyphens and underscores, is in the class.
-fn speaks_of(tag: &Tag, words: &[&str]) -> bool {
-    tag.get("class").is_some_and(|class| {
-        class.split_ascii_whitespace().take(32).any(|word| {
-            let word = word.to_ascii_lowercase();
-            words.iter().any(|wanted| word.split(['-', '_']).any(|part| part == *wanted))
-        })
-    })
-}
-
-/// Makes `links` absolute and unique; http and https only, without fragments, at most [`MAX_LINKS`].
-pub fn resolve(links: Vec<(String, String, bool)>, base: Option<&Url>) -> Vec<Link> {
-    let mut seen = HashSet::new();
-    let mut kept: Vec<Link> = Vec::new();
-    for (href, text, nofollow) in links {
-        if kept.len() == MAX_LINKS {
-            break;
-        }
-        if let Some(url) = absolute(base, &href)
-            && seen.insert(url.clone())
-        {
-            kept.push(Link { url, text, nofollow });
-        }
-    }
-    kept
-}
-
-/// `href` against `base`: http and https only, fragment cut.
-pub fn absolute(base: Option<&Url>, href: &str) -> Option<String> {
-    // A longer address is an attack or a data URL; resolving each would be quadratic.
-    if href.len() > 8_192 || href.starts_with('#') {
-        return None;
-    }
-    let mut url = match base {
-        Some(base) => base.join(href).ok()?,
-        None => Url::parse(href).ok()?,
-    };
-    url.set_fragment(None);
-    (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| url.into())
-}
-
-/// Entities decoded, white space collapsed, ends trimmed, marks of where a word may break taken out.
-pub fn tidy(text: &str) -> String {
-    let mut decoded = html_escape::decode_html_entities(text);
-    if decoded.contains(['\u{ad}', '\u{200b}']) {
-        decoded = decoded.replace(['\u{ad}', '\u{200b}'], "").into();
-    }
-    let mut tidy = String::with_capacity(decoded.len());
-    for word in decoded.split_whitespace() {
-        if !tidy.is_empty() {
-            tidy.push(' ');
-        }
-        tidy.push_str(word);
-    }
-    tidy
-}
-
-/// The tidied value of an attribute; None when empty or absent.
-fn value(tag: &Tag, name: &str) -> Option<String> {
-    let raw = tag.get(name)?;
-    let raw = &raw[..raw.floor_char_boundary(16 * MAX_TEXT)];
-    Some(tidy(raw)).filter(|value| !value.is_empty())
-}
-
-fn has_word(list: Option<&str>, word: &str) -> bool {
-    list.is_some_and(|list| list.split_ascii_whitespace().take(32).any(|one| one.eq_ignore_ascii_case(word)))
-}
 
 /// Appends up to [`MAX_TEXT`] bytes.
 fn push(text: &mut String, more: &str) {
@@ -360,8 +342,8 @@ fn push(text: &mut String, more: &str) {
 }
 
 /// Words in neighbouring blocks do not run together; words of which a letter is set in bold stay whole.
-fn part(text: &mut String, tag: &str) {
-    if elements::Tag::of(tag).flags() & elements::SPECIAL != 0 && !text.ends_with(' ') {
+fn part(text: &mut String) {
+    if !text.ends_with(' ') {
         push(text, " ");
     }
 }
@@ -369,31 +351,46 @@ fn part(text: &mut String, tag: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::Limits;
+    use crate::extract::links;
 
     #[test]
     fn notes_what_a_page_says() {
-        let said = Statements::collect(
+        let tree = Tree::parse(
             "<title>A &amp; B</title><meta property='og:title' content='C'><h1>D<br>d</h1>\
              <span class='post-author'>By <a href=/e>E F</a></span><time datetime=2020-01-02>x</time>\
-             <div itemprop=datePublished>3 May 2021</div><script type=application/ld+json>{}</script>",
+             <div itemprop=datePublished>3 May 2021</div><script type=application/ld+json>{}</script>\
+             <i property='schema:dateModified' content=2022-03-04></i><a rel=license href=/l>L</a>",
+            &Limits::default(),
         );
+        let said = Statements::collect(&tree);
         assert_eq!(said.title.as_deref(), Some("A & B"));
-        assert_eq!(said.meta(&["none", "og:title"]).as_deref(), Some("C"));
+        assert_eq!(said.meta(&["none", "og:title"]), Some(Found::new("C".into(), Source::OpenGraph)));
         assert_eq!(said.headings, ["D d"]);
         assert_eq!(said.bylines, ["By E F"]);
         assert_eq!(said.dates, ["2020-01-02"]);
-        assert_eq!(said.marked_dates, ["3 May 2021"]);
+        assert_eq!(said.marked_dates, [Found::new("3 May 2021".into(), Source::Microdata)]);
+        assert_eq!(said.changed, [Found::new("2022-03-04".into(), Source::Rdfa)]);
+        assert_eq!(said.licenses, [Found::new("/l".into(), Source::Page)]);
         assert_eq!(said.json_ld, ["{}"]);
-        assert_eq!(said.links, [("/e".to_owned(), "E F".to_owned(), false)]);
+        assert_eq!((said.links[0].href.as_str(), said.links[0].text.as_str()), ("/e", "E F"));
+    }
+
+    #[test]
+    fn words_of_different_blocks_stay_apart_and_marked_letters_do_not() {
+        let tree = Tree::parse("<h1>a<p>b</p>c<b>d</b><br>e<script>no</script></h1>", &Limits::default());
+        assert_eq!(Statements::collect(&tree).headings, ["a b cd e"]);
     }
 
     #[test]
     fn long_and_unclosed_text_is_bounded() {
-        let said = Statements::collect(&format!("<h1>{}", "é".repeat(100_000)));
-        assert!(said.headings[0].len() <= MAX_TEXT);
+        let html = format!("<h1>{}", "é".repeat(100_000));
+        let tree = Tree::parse(&html, &Limits::default());
+        assert!(Statements::collect(&tree).headings[0].len() <= MAX_TEXT);
         let many: String =
             (0..5_000).map(|i| format!("<a href=http://a.example/{i}>{}</a>", "x".repeat(300))).collect();
-        let links = resolve(Statements::collect(&many).links, None);
+        let tree = Tree::parse(&many, &Limits::default());
+        let links = links::resolve(Statements::collect(&tree).links, None, false);
         assert_eq!(links.len(), MAX_LINKS);
         assert_eq!(links[0].text.len(), MAX_LINK_TEXT);
     }

@@ -3,8 +3,9 @@
 use jiff::civil::Date;
 use url::Url;
 
-use super::collect::Statements;
 use super::jsonld::Subject;
+use super::said::Statements;
+use super::source::{Found, Source};
 
 const PUBLISHED: [&str; 18] = [
     "article:published_time",
@@ -30,21 +31,67 @@ const MODIFIED: [&str; 4] = ["article:modified_time", "og:updated_time", "datemo
 
 /// The date of publication as `YYYY-MM-DD`: JSON-LD, `meta`, marked elements, the address, any date shown near the
 /// top, and last the date of the last change.
-pub fn decide(said: &Statements, subject: &Subject, url: Option<&Url>) -> Option<String> {
-    let metas = |names: &[&str]| names.iter().find_map(|name| said.metas_named(name).find_map(parse));
-    let shown = |list: &[String]| list.iter().take(5).find_map(|text| parse(text));
-    let date = subject
-        .published
-        .as_deref()
-        .and_then(parse)
-        .or_else(|| metas(&PUBLISHED))
-        .or_else(|| shown(&said.marked_dates))
-        .or_else(|| url.and_then(in_path))
+pub fn decide(said: &Statements, subject: &Subject, url: Option<&Url>) -> Option<Found<String>> {
+    let shown = |list: &[String]| {
+        let date = list.iter().take(5).find_map(|text| parse(text))?;
+        Some(Found::new(date, Source::Page))
+    };
+    let date = json_ld(subject.published.as_deref())
+        .or_else(|| metas(said, &PUBLISHED))
+        .or_else(|| marked(&said.marked_dates))
+        .or_else(|| Some(Found::new(in_path(url?)?, Source::Url)))
         .or_else(|| shown(&said.dates))
         .or_else(|| shown(&said.bylines))
-        .or_else(|| metas(&MODIFIED))
-        .or_else(|| subject.modified.as_deref().and_then(parse))?;
-    Some(date.to_string())
+        .or_else(|| metas(said, &MODIFIED))
+        .or_else(|| json_ld(subject.modified.as_deref()))?;
+    Some(date.map(|date| date.to_string()))
+}
+
+/// The date of the last change as `YYYY-MM-DD`: JSON-LD, `meta`, marked elements.
+pub fn modified(said: &Statements, subject: &Subject) -> Option<Found<String>> {
+    let date = json_ld(subject.modified.as_deref())
+        .or_else(|| metas(said, &MODIFIED))
+        .or_else(|| marked(&said.changed))
+        .or_else(|| metas(said, &["dcterms.modified", "dc.date.modified"]))?;
+    Some(date.map(|date| date.to_string()))
+}
+
+/// The dates of publication that the places of a page name, each place on its own: JSON-LD, `meta`, marked elements, the
+/// address, what is shown.
+pub(super) fn said_published(said: &Statements, subject: &Subject, url: Option<&Url>) -> [Vec<String>; 5] {
+    let texts = |list: &[Found<String>]| list.iter().filter_map(|found| parse(&found.value)).collect();
+    let shown = said.dates.iter().chain(&said.bylines).take(10).filter_map(|text| parse(text)).collect();
+    let address = url.and_then(in_path).into_iter().collect();
+    let told = subject.published.as_deref().and_then(parse).into_iter().collect();
+    [told, in_metas(said, &PUBLISHED), texts(&said.marked_dates), address, shown].map(written)
+}
+
+/// The same of the last change: JSON-LD, `meta`, marked elements.
+pub(super) fn said_modified(said: &Statements, subject: &Subject) -> [Vec<String>; 3] {
+    let marked = said.changed.iter().filter_map(|found| parse(&found.value)).collect();
+    [subject.modified.as_deref().and_then(parse).into_iter().collect(), in_metas(said, &MODIFIED), marked].map(written)
+}
+
+fn in_metas(said: &Statements, names: &[&str]) -> Vec<Date> {
+    names.iter().flat_map(|name| said.metas_named(name)).filter_map(|found| parse(found.value)).collect()
+}
+
+fn written(dates: Vec<Date>) -> Vec<String> {
+    dates.iter().map(Date::to_string).collect()
+}
+
+fn json_ld(date: Option<&str>) -> Option<Found<Date>> {
+    Some(Found::new(parse(date?)?, Source::JsonLd))
+}
+
+fn metas(said: &Statements, names: &[&str]) -> Option<Found<Date>> {
+    names
+        .iter()
+        .find_map(|name| said.metas_named(name).find_map(|found| Some(Found::new(parse(found.value)?, found.source))))
+}
+
+fn marked(list: &[Found<String>]) -> Option<Found<Date>> {
+    list.iter().take(5).find_map(|found| Some(Found::new(parse(&found.value)?, found.source)))
 }
 
 /// The first date in `text`: year first (ISO 8601, also with slashes or without marks), or an English month by name.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::collect::tidy;
+use super::marks::tidy;
 
 /// What the page's main subject is said to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,12 @@ pub struct Subject {
     pub description: Option<String>,
     /// `inLanguage` as written.
     pub language: Option<String>,
+    /// `image`, else `thumbnailUrl`: the first one's address as written.
+    pub image: Option<String>,
+    /// `keywords`, a list or one string.
+    pub keywords: Vec<String>,
+    /// `license`: its address or name as written.
+    pub license: Option<String>,
 }
 
 /// Objects looked at, and levels of nesting.
@@ -28,14 +34,13 @@ const MAX_OBJECTS: usize = 1_000;
 const MAX_LEVELS: usize = 16;
 
 impl Subject {
-    /// Reads all blocks; the first object of the highest rank is the subject. What cannot be parsed is passed over.
-    pub fn read(blocks: &[String]) -> Self {
+    /// Reads all blocks; the first object of the highest rank is the subject.
+    pub fn read(blocks: &[Value]) -> Self {
         let mut subject = Self::default();
         let mut rank_so_far = 0;
         for block in blocks {
-            let Some(value) = parse(block) else { continue };
             let mut objects = Vec::new();
-            gather(&value, 0, &mut objects);
+            gather(block, 0, &mut objects);
             for object in objects {
                 let rank = rank(object);
                 if rank == 1 {
@@ -70,20 +75,32 @@ impl Subject {
             site: publishers.into_iter().next(),
             description: text("description"),
             language: text("inLanguage"),
+            image: ["image", "thumbnailUrl"].iter().find_map(|key| address(object.get(*key)?)),
+            keywords: keywords(object.get("keywords")),
+            license: object.get("license").and_then(address),
         }
     }
 }
 
-/// Tolerates what is often wrong with JSON inside HTML: comment marks around it and line breaks inside strings.
-fn parse(block: &str) -> Option<Value> {
-    let trimmed = ["<!--", "-->", "<![CDATA[", "]]>", "//", "/*", "*/", ";"]
-        .iter()
-        .fold(block.trim(), |text, mark| text.trim_start_matches(mark).trim_end_matches(mark).trim());
-    // serde_json refuses nesting past 128 levels, so depth cannot hurt.
-    serde_json::from_str(trimmed).ok().or_else(|| {
-        let flat = trimmed.replace(|c: char| c.is_control(), " ");
-        serde_json::from_str(&flat).ok()
-    })
+/// An address: a string, an object with one, or the first of a list of these.
+fn address(value: &Value) -> Option<String> {
+    let value = value.as_array().map_or(Some(value), |list| list.first())?;
+    let text = match value {
+        Value::Object(fields) => ["url", "contentUrl", "@id", "name"].iter().find_map(|key| fields.get(*key)?.as_str()),
+        value => value.as_str(),
+    };
+    text.map(tidy).filter(|text| !text.is_empty() && text.len() <= 2_000)
+}
+
+/// Words or terms of a list.
+fn keywords(value: Option<&Value>) -> Vec<String> {
+    let several = match value {
+        Some(Value::Array(several)) => several.iter().collect(),
+        Some(one) => vec![one],
+        None => Vec::new(),
+    };
+    let named = several.iter().filter_map(|one| one.as_str().or_else(|| one.get("name")?.as_str()));
+    named.take(100).map(str::to_owned).collect()
 }
 
 fn gather<'v>(value: &'v Value, level: usize, objects: &mut Vec<&'v Value>) {
@@ -170,7 +187,7 @@ mod tests {
     use super::*;
 
     fn read(block: &str) -> Subject {
-        Subject::read(&[block.to_owned()])
+        Subject::read(&crate::extract::structured::json::parse(block))
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use url::Url;
 
-use super::collect::Statements;
 use super::jsonld::Subject;
+use super::said::Statements;
+use super::source::{Found, Source};
 use crate::extract::content::PageKind;
 
 /// What parts a title from the name of the site, by custom.
@@ -21,10 +22,11 @@ pub fn decide(
     site: Option<&str>,
     url: Option<&Url>,
     kind: Option<PageKind>,
-) -> Option<String> {
+) -> Option<Found<String>> {
     let shared = said.meta(&["og:title", "twitter:title", "dc.title"]);
-    let titles: Vec<&str> =
-        [shared.as_deref(), said.title.as_deref(), subject.title.as_deref()].into_iter().flatten().collect();
+    let shared_as = shared.as_ref().map_or(Source::OpenGraph, |found| found.source);
+    let shared = shared.as_ref().map(|found| found.value.as_str());
+    let titles: Vec<&str> = [shared, said.title.as_deref(), subject.title.as_deref()].into_iter().flatten().collect();
     let bare: Vec<String> = titles.iter().map(|title| without_site(title, site, url)).collect();
     let headings: Vec<&str> =
         said.headings.iter().map(|h| h.trim_end_matches(is_mark)).filter(|h| !is_site(h, site, url)).collect();
@@ -35,7 +37,8 @@ pub fn decide(
     if let Some(heading) = headings.iter().find(confirmed) {
         let folded = fold(heading);
         let same = bare.iter().find(|title| fold(title) == folded);
-        return Some(same.cloned().unwrap_or_else(|| (*heading).to_owned()));
+        let title = same.cloned().unwrap_or_else(|| (*heading).to_owned());
+        return Some(Found::new(title, Source::Page));
     }
     let mut different = headings;
     different.dedup();
@@ -44,15 +47,14 @@ pub fn decide(
         && kind == Some(PageKind::Article)
         && words(only) > WHOLE
     {
-        return Some(only.to_owned());
+        return Some(Found::new(only.to_owned(), Source::Page));
     }
     let own = subject.title.as_deref().filter(|title| !is_site(title, site, url));
-    [own, shared.as_deref(), said.title.as_deref()]
-        .into_iter()
-        .flatten()
-        .map(|title| without_site(title, site, url))
-        .next()
-        .or_else(|| said.headings.first().cloned())
+    let own = own.map(|title| Found::new(title, Source::JsonLd));
+    own.or(shared.map(|title| Found::new(title, shared_as)))
+        .or(said.title.as_deref().map(|title| Found::new(title, Source::Page)))
+        .map(|found| found.map(|title| without_site(title, site, url)))
+        .or_else(|| Some(Found::new(said.headings.first()?.clone(), Source::Page)))
 }
 
 /// What links to a heading are made of, and whatever stands between.
@@ -65,7 +67,7 @@ fn words(text: &str) -> usize {
 }
 
 /// `title` without a first or last part that names the site.
-fn without_site(title: &str, site: Option<&str>, url: Option<&Url>) -> String {
+pub(super) fn without_site(title: &str, site: Option<&str>, url: Option<&Url>) -> String {
     for separator in SEPARATORS {
         if let Some((rest, last)) = title.rsplit_once(separator)
             && is_site(last, site, url)
@@ -106,18 +108,22 @@ fn is_site(name: &str, site: Option<&str>, url: Option<&Url>) -> bool {
 }
 
 /// Letters and digits only, lower case.
-fn fold(text: &str) -> String {
+pub(super) fn fold(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::Limits;
+    use crate::extract::tree::Tree;
 
     fn decide(html: &str) -> Option<String> {
-        let said = Statements::collect(html);
+        let tree = Tree::parse(html, &Limits::default());
+        let said = Statements::collect(&tree);
         let url = Url::parse("https://www.the-times.example/x").ok();
-        super::decide(&said, &Subject::read(&said.json_ld), said.meta(&["og:site_name"]).as_deref(), url.as_ref(), None)
+        let site = said.meta(&["og:site_name"]).map(|found| found.value);
+        super::decide(&said, &Subject::default(), site.as_deref(), url.as_ref(), None).map(|found| found.value)
     }
 
     #[test]
@@ -145,8 +151,10 @@ mod tests {
 
     #[test]
     fn the_only_heading_of_an_article() {
-        let said = Statements::collect("<title>Rain fell on Monday</title><h1>Three days of rain</h1>");
-        let of = |kind| super::decide(&said, &Subject::default(), None, None, Some(kind));
+        let html = "<title>Rain fell on Monday</title><h1>Three days of rain</h1>";
+        let tree = Tree::parse(html, &Limits::default());
+        let said = Statements::collect(&tree);
+        let of = |kind| super::decide(&said, &Subject::default(), None, None, Some(kind)).map(|found| found.value);
         assert_eq!(of(PageKind::Article).as_deref(), Some("Three days of rain"));
         assert_eq!(of(PageKind::Service).as_deref(), Some("Rain fell on Monday"));
     }

@@ -72,9 +72,23 @@ fn every_record_comes_back_from_our_schema_and_from_one_with_more_fields() {
             attrs: attrs.clone(),
         },
     );
-    let links = vec![Link { url: "http://y/".into(), text: "y".into(), nofollow: true }];
-    comes_back(120, &Document { title: Some("t".into()), links: links.clone(), ..Document::default() });
-    comes_back(130, &Enriched { language_confidence: 0.5, links, words: -1, attrs, ..Enriched::default() });
+    let document = document();
+    comes_back(120, &document);
+    let Document { links, tables, confidence, .. } = document;
+    let vector = Some(vec![0.5, -1.25]);
+    comes_back(
+        130,
+        &Enriched {
+            language_confidence: 0.5,
+            links,
+            tables,
+            confidence,
+            vector,
+            words: -1,
+            attrs,
+            ..Enriched::default()
+        },
+    );
     comes_back(
         140,
         &StatusEvent {
@@ -94,6 +108,30 @@ fn every_record_comes_back_from_our_schema_and_from_one_with_more_fields() {
             trace: String::new(),
         },
     );
+}
+
+fn document() -> Document {
+    let nofollow = Link { url: "http://y/".into(), text: "y".into(), nofollow: true, ..Link::default() };
+    let of = |name: &str| name.to_owned();
+    Document {
+        title: Some("t".into()),
+        links: vec![Link { rel: vec![of("ugc")], hreflang: Some(of("pt-BR")), ..nofollow.clone() }, nofollow],
+        authors: vec![of("A B"), of("C")],
+        modified: Some(of("2020-01-02")),
+        tags: vec![of("x")],
+        sources: [(of("title"), of("json-ld"))].into(),
+        confidence: [(of("title"), Confidence { score: 0.5, parts: [(of("agree"), 2.0)].into() })].into(),
+        robots: vec![of("noindex")],
+        alternates: vec![Alternate { url: of("http://y/de"), hreflang: Some(of("de")), media_type: None }],
+        structured: Some(of("{}")),
+        tables: vec![document::Table {
+            header_rows: 1,
+            rows: vec![vec![of("a"), of("b")]],
+            ..document::Table::default()
+        }],
+        vector: Some(vec![0.5, -1.25]),
+        ..Document::default()
+    }
 }
 
 /// What Java code generation and other people's hands make of the schema: another namespace, `avro.java.string`, logical
@@ -263,7 +301,7 @@ fn absurd_lengths_and_counts_end_with_the_bytes() {
 
 #[test]
 fn the_oldest_foreign_schema_makes_room_and_ours_stay() {
-    let mut table = Table::default();
+    let mut table = super::Table::default();
     table.insert(0, Writer::parse(UrlTask::AVSC).unwrap()).unwrap();
     let foreign = Writer::parse(&newer("url_task")).unwrap();
     for id in 1..=FOREIGN as u32 + 1 {

@@ -38,7 +38,8 @@ struct Target<'a> {
     version_type: &'static str,
 }
 
-/// The fields of [`Enriched`] by their names, without links, and what only the index needs.
+/// The fields of [`Enriched`] by their names, without what is too large for what it is worth there (links, tables,
+/// structured data, Markdown), and what only the index needs.
 #[derive(Serialize)]
 struct Source<'a> {
     id: &'a str,
@@ -50,9 +51,21 @@ struct Source<'a> {
     fetched_at: i64,
     title: Option<&'a str>,
     author: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    authors: &'a [String],
     date: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modified: Option<&'a str>,
     site_name: Option<&'a str>,
     description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page_kind: Option<&'a str>,
     language: Option<&'a str>,
     language_confidence: f64,
     text_hash: &'a str,
@@ -96,9 +109,15 @@ pub fn encode(d: &Enriched) -> Result<Entry, String> {
         fetched_at: d.fetched_at,
         title: d.title.as_deref(),
         author: d.author.as_deref(),
+        authors: &d.authors,
         date: d.date.as_deref(),
+        modified: d.modified.as_deref(),
         site_name: d.site_name.as_deref(),
         description: d.description.as_deref(),
+        image: d.image.as_deref(),
+        tags: &d.tags,
+        license: d.license.as_deref(),
+        page_kind: d.page_kind.as_deref(),
         language: d.language.as_deref(),
         language_confidence: d.language_confidence,
         text_hash: &d.text_hash,
@@ -136,6 +155,32 @@ mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
 
+    fn read(d: &Enriched) -> Vec<Json> {
+        let lines = encode(d).unwrap().lines;
+        lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_empty_is_not_sent() {
+        let empty = read(&Enriched::default());
+        assert!(
+            ["authors", "modified", "image", "tags", "license", "page_kind"].iter().all(|f| empty[1].get(f).is_none())
+        );
+        let full = read(&Enriched {
+            authors: vec!["A B".into(), "C".into()],
+            modified: Some("2020-01-02".into()),
+            image: Some("https://a.example/i.png".into()),
+            tags: vec!["x".into()],
+            license: Some("CC BY 4.0".into()),
+            page_kind: Some("article".into()),
+            structured: Some("{}".into()),
+            ..Enriched::default()
+        });
+        assert_eq!((&full[1]["authors"], &full[1]["tags"]), (&json!(["A B", "C"]), &json!(["x"])));
+        assert_eq!((&full[1]["modified"], &full[1]["page_kind"]), (&json!("2020-01-02"), &json!("article")));
+        assert!(full[1]["image"].is_string() && full[1]["license"].is_string() && full[1].get("structured").is_none());
+    }
+
     #[test]
     fn two_lines_whatever_the_document_holds() {
         let d = Enriched {
@@ -148,12 +193,7 @@ mod tests {
             text: "três \u{2028}\0".into(),
             ..Enriched::default()
         };
-        let lines = encode(&d).unwrap().lines;
-        let lines: Vec<Json> = lines
-            .split(|b| *b == b'\n')
-            .filter(|l| !l.is_empty())
-            .map(|l| serde_json::from_slice(l).unwrap())
-            .collect();
+        let lines = read(&d);
         assert_eq!(lines[0], json!({"index": {"_id": "a\n\"", "version": 0, "version_type": "external_gte"}}));
         assert_eq!(lines[1]["domains"], json!(["www.example.org", "example.org", "org"]));
         assert_eq!(lines[1]["stemmed"], json!({"pt": ["um\ndois", "", "três \u{2028}\0"]}));
