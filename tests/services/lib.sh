@@ -8,6 +8,8 @@ root=$(cd "$services/../.." && pwd)
 cache=${TIDEMILL_SERVICES:-${XDG_CACHE_HOME:-$HOME/.cache}/tidemill/services}
 sum_of() { cksum <"$1" | cut -d' ' -f1; }
 kafka_jars=$cache/kafka-$(sum_of "$services/pom.xml")
+# The libraries that write dead letters of their own kind.
+letters_jars=$cache/letters-$(sum_of "$services/letters.xml")
 # What the examples for users run on.
 example_jars=$cache/example-java-$(sum_of "$root/examples/java/pom.xml")
 example_venv=$cache/example-python-$(sum_of "$root/examples/python/requirements.txt")
