@@ -89,7 +89,14 @@ async fn fill(transport: &dyn Transport, records: usize, bytes: usize) -> usize 
                 headers.set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
                 headers.set("tidemill.url", "http://bench.example/");
                 let key = Some(Bytes::from(format!("k{i}")));
-                Outgoing { topic: names.full(topology::URLS).into(), partition: None, key, value, headers }
+                Outgoing {
+                    tombstone: false,
+                    topic: names.full(topology::URLS).into(),
+                    partition: None,
+                    key,
+                    value,
+                    headers,
+                }
             })
             .collect();
         transport.append(batch).await.unwrap();

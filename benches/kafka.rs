@@ -67,7 +67,14 @@ async fn fill(transport: &dyn Transport, name: &str, records: usize, bytes: usiz
             headers.set("tidemill.task", format!("bench-{i}"));
             headers.set("tidemill.url", "http://bench.example/");
             let key = Some(Bytes::from(format!("k{i}")));
-            Outgoing { topic: name.into(), partition: None, key, value: values[i % 256].clone(), headers }
+            Outgoing {
+                tombstone: false,
+                topic: name.into(),
+                partition: None,
+                key,
+                value: values[i % 256].clone(),
+                headers,
+            }
         };
         transport.append(chunk.iter().map(record).collect()).await.unwrap();
     }

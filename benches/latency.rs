@@ -39,7 +39,14 @@ impl Client {
             }
             Client::Embedded(log) => {
                 let (key, value) = (Some(Bytes::from(key)), Bytes::from(url.to_owned()));
-                let out = Outgoing { topic: topic.into(), partition: None, key, value, headers: Headers::default() };
+                let out = Outgoing {
+                    tombstone: false,
+                    topic: topic.into(),
+                    partition: None,
+                    key,
+                    value,
+                    headers: Headers::default(),
+                };
                 log.append(vec![out]).await.unwrap();
             }
         }

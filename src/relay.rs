@@ -68,13 +68,21 @@ impl Work for Relay {
                 headers.set(headers::TASK, meta.task);
                 headers.set(headers::FIRST_SEEN, meta.first_seen.to_string());
             }
-            outputs.push(Outgoing { topic: Arc::clone(&self.to), partition: None, key, value: record.value, headers });
+            outputs.push(Outgoing {
+                tombstone: record.tombstone,
+                topic: Arc::clone(&self.to),
+                partition: None,
+                key,
+                value: record.value,
+                headers,
+            });
         }
         if let Some((topic, ids)) = &self.status
             && let Ok(value) = codec::encode(&event, ids)
         {
             let key = Some(Bytes::from(event.task));
             outputs.push(Outgoing {
+                tombstone: false,
                 topic: Arc::clone(topic),
                 partition: None,
                 key,
@@ -88,6 +96,7 @@ impl Work for Relay {
     /// It reads no retry topics.
     fn repark(&self, record: &Incoming, _: &Meta, _: i64) -> Outgoing {
         Outgoing {
+            tombstone: record.tombstone,
             topic: Arc::clone(&record.at.topic),
             partition: Some(record.at.partition),
             key: record.key.clone(),

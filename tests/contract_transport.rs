@@ -16,7 +16,7 @@ use tidemill::config::GroupProtocol;
 use tidemill::record::Headers;
 use tidemill::topology::{CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_MS};
 use tidemill::transport::partitioner::partition;
-use tidemill::transport::{Batch, Committed, Progress, TopicPartition, Transport, TransportError};
+use tidemill::transport::{Batch, Committed, Outgoing, Progress, TopicPartition, Transport, TransportError};
 
 macro_rules! on {
     ($module:ident, $log:expr, $($test:ident,)*) => {
@@ -56,6 +56,8 @@ contract! {
     a_paused_partition_is_silent_until_resumed,
     reads_bounds_and_tails_need_no_group,
     a_time_has_an_offset,
+    what_is_old_can_be_deleted,
+    null_is_not_empty,
     unknown_topics_are_named,
     a_record_is_delivered_without_waiting_for_a_poll,
     unequal_partition_counts_are_refused,
@@ -391,6 +393,42 @@ async fn a_time_has_an_offset(log: &dyn Log) {
     }
     let e = t.offsets_at("nowhere", 0).await.unwrap_err();
     assert!(matches!(&e, TransportError::NoTopic(t) if t == "nowhere"), "{e}");
+}
+
+async fn what_is_old_can_be_deleted(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 3)]).await;
+    for i in 0..5 {
+        t.append(vec![placed("in", 0, i.to_string()), placed("in", 2, i.to_string())]).await.unwrap();
+    }
+    let all = read_until(&*t, "in", 10).await;
+    let of = |p: i32| all.iter().filter(|r| r.at.partition == p).map(|r| r.offset).collect::<Vec<_>>();
+    let ends: Vec<_> = t.bounds("in").await.unwrap().iter().map(|b| b.end).collect();
+    // Partition 0 up to its fourth record, 2 beyond its end; of 1 there is nothing, and 7 is not there.
+    let cut = of(0)[3];
+    t.delete_before("in", &[(0, cut), (2, i64::MAX), (7, 1)]).await.unwrap();
+    let left = async || read_all(&*t, "in").await.iter().map(|r| (r.at.partition, r.offset)).collect::<Vec<_>>();
+    eventually("they are gone", async || left().await == [(0, of(0)[3]), (0, of(0)[4])]).await;
+    let bounds: Vec<_> = t.bounds("in").await.unwrap().iter().map(|b| (b.start, b.end)).collect();
+    assert_eq!(bounds, [(cut, ends[0]), (0, ends[1]), (ends[2], ends[2])]);
+    // Again, and less than before: no error, and nothing comes back.
+    t.delete_before("in", &[(0, cut), (2, 0)]).await.unwrap();
+    assert_eq!(left().await.len(), 2);
+    // Offsets go on.
+    t.append(vec![placed("in", 2, "new")]).await.unwrap();
+    eventually("the new one", async || left().await.last().is_some_and(|l| *l == (2, ends[2]))).await;
+    let e = t.delete_before("nowhere", &[(0, 1)]).await.unwrap_err();
+    assert!(matches!(&e, TransportError::NoTopic(t) if t == "nowhere"), "{e}");
+}
+
+async fn null_is_not_empty(log: &dyn Log) {
+    let t = with_topics(log, &[("in", 1)]).await;
+    let gone = Outgoing { tombstone: true, ..record("in", "k", "") };
+    t.append(vec![record("in", "k", ""), gone, record("in", "k", "v")]).await.unwrap();
+    let all: Vec<_> = read_until(&*t, "in", 3).await.into_iter().map(|r| (r.value, r.tombstone)).collect();
+    assert_eq!(all, [("".into(), false), ("".into(), true), ("v".into(), false)]);
+    let mut r = Reader::join(&*t, "g", &["in"]).await;
+    r.until("all", |r| r.records.len() == 3).await;
+    assert_eq!(r.records.iter().map(|r| r.tombstone).collect::<Vec<_>>(), [false, true, false]);
 }
 
 async fn reads_bounds_and_tails_need_no_group(log: &dyn Log) {

@@ -123,6 +123,7 @@ async fn crawl() -> Run {
         (letter::CLASS.into(), Bytes::from_static(b"dns")),
     ]);
     let put = |key: Option<&'static [u8]>, value: Vec<u8>, headers: Headers| Outgoing {
+        tombstone: false,
         topic: names.full(URLS).into(),
         partition: Some(3),
         key: key.map(Bytes::from_static),

@@ -29,6 +29,7 @@ fn input(topic: &str, i: usize, url: &str) -> Outgoing {
     let mut headers = Headers::default();
     headers.set(TASK, format!("task-{i}"));
     Outgoing {
+        tombstone: false,
         topic: full(topic).into(),
         partition: None,
         key: Some(Bytes::from(format!("host-{}", i % 97))),
@@ -297,6 +298,9 @@ impl Transport for Spoiled {
     }
     async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>> {
         self.inner.offsets_at(topic, time).await
+    }
+    async fn delete_before(&self, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        self.inner.delete_before(topic, offsets).await
     }
     async fn read(&self, at: &TopicPartition, from: i64, records: usize, bytes: usize) -> Result<Vec<Incoming>> {
         self.inner.read(at, from, records, bytes).await

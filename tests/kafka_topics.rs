@@ -180,6 +180,7 @@ async fn what_would_lose_records_is_refused_and_nothing_is_touched() {
     let keyless = |p: &Plan| p.refused.iter().any(|r| r.why.contains("without a key"));
     assert!(!keyless(&plan(&log, &names, &Wish::default()).await));
     let record = Outgoing {
+        tombstone: false,
         topic: names.full("jobs").into(),
         partition: Some(1),
         key: None,

@@ -165,6 +165,7 @@ impl Bench {
     fn produce(&self, topic: &str, values: Vec<Vec<u8>>) {
         self.log(async |log, names| {
             let record = |value: Vec<u8>| Outgoing {
+                tombstone: false,
                 topic: names.full(topic).into(),
                 partition: Some(0),
                 key: Some(Bytes::from("k")),

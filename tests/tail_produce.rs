@@ -27,6 +27,7 @@ fn bench() -> (TempDir, Tidemill) {
 
 fn record(topic: &str, partition: i32, key: Option<&[u8]>, value: impl Into<Bytes>, headers: Headers) -> Outgoing {
     Outgoing {
+        tombstone: false,
         topic: format!("tidemill.{topic}").into(),
         partition: Some(partition),
         key: key.map(Bytes::copy_from_slice),

@@ -10,7 +10,7 @@
 //! | `key` | text, or null | as it is; without it, a URL lane's record gets its host |
 //! | `key_base64` | only there when the key is no text | instead of `key` |
 //! | `headers` | an object in the headers' order; when a name comes twice, a list of `[name, value]`; a value that is no text is `{"base64":"…"}` | both |
-//! | `value` | a JSON object or array as it was written, or a text; a record of ours decoded; null when it is neither | an object or array as its text, a text as it is, null as no bytes |
+//! | `value` | a JSON object or array as it was written, or a text; a record of ours decoded; null when it is neither, or null | an object or array as its text, a text as it is, null as null (a tombstone) |
 //! | `value_base64` | only there when `value` does not give the bytes back: Avro, no text, JSON over several lines | instead of `value` |
 //! | `schema` | which record of ours `value` shows | says that `value` alone is not enough |
 //! | `topic`, `partition`, `offset`, `timestamp` | where and when it was | passed over |
@@ -37,6 +37,8 @@ pub struct Given {
     /// None: the line says nothing of a key; Some(None): it says that there is none.
     pub key: Option<Option<Bytes>>,
     pub value: Bytes,
+    /// The value is null.
+    pub tombstone: bool,
     pub headers: Headers,
 }
 
@@ -71,6 +73,7 @@ pub fn write(r: &Incoming, value: &Decoded<'_>) -> serde_json::Result<String> {
     let mut schema = None;
     let mut exact = true;
     let value = match value {
+        _ if r.tombstone => OutValue::Nothing,
         Decoded::Avro(name, fields) => {
             (schema, exact) = (Some(*name), false);
             OutValue::Json(fields)
@@ -179,6 +182,7 @@ pub fn read(line: &str) -> Result<Given, String> {
         (Some(text), _) => Some(Some(bytes("key_base64", text)?)),
         (None, key) => key.map(|k| k.map(Bytes::from)),
     };
+    let tombstone = line.value_base64.is_none() && line.value.as_ref().is_some_and(|raw| raw.get() == "null");
     let value = match (&line.value_base64, &line.value, &line.schema) {
         (Some(text), _, _) => bytes("value_base64", text)?,
         (None, Some(_), Some(schema)) => {
@@ -196,7 +200,7 @@ pub fn read(line: &str) -> Result<Given, String> {
         },
         (None, None, _) => return Err("it has no value: add \"value\" or \"value_base64\"".into()),
     };
-    Ok(Given { key, value, headers: line.headers.0 })
+    Ok(Given { key, value, tombstone, headers: line.headers.0 })
 }
 
 #[derive(Default)]
@@ -265,7 +269,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn incoming(key: Option<Bytes>, value: impl Into<Bytes>, headers: Headers) -> Incoming {
-        Incoming { at: TopicPartition::new("t.urls", 3), offset: 17, timestamp: 5, key, value: value.into(), headers }
+        Incoming {
+            tombstone: false,
+            at: TopicPartition::new("t.urls", 3),
+            offset: 17,
+            timestamp: 5,
+            key,
+            value: value.into(),
+            headers,
+        }
     }
 
     #[track_caller]

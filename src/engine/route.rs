@@ -128,6 +128,7 @@ impl Router {
                         CodecError::Malformed(format!("{} may not emit a {:?}", self.def.name, r.kind()))
                     })?;
                     outputs.push(Outgoing {
+                        tombstone: false,
                         topic: Arc::clone(&topic.1),
                         partition: None,
                         key: Some(r.key()),
@@ -186,6 +187,7 @@ impl Router {
             }
         }
         outputs.push(Outgoing {
+            tombstone: false,
             topic: Arc::clone(&self.status),
             partition: None,
             key: Some(Bytes::from(status.task.clone())),
@@ -244,6 +246,7 @@ impl Router {
 
     fn same(&self, record: &Incoming, topic: &str) -> Outgoing {
         Outgoing {
+            tombstone: record.tombstone,
             topic: self.names.full(topic).into(),
             partition: Some(record.at.partition),
             key: record.key.clone(),
@@ -290,6 +293,7 @@ mod tests {
         let mut headers = Headers(vec![("mine".into(), Bytes::from_static(b"\xff"))]);
         headers.set(headers::ATTEMPT, attempt.to_string());
         Incoming {
+            tombstone: false,
             at: TopicPartition::new("t.urls", 7),
             offset: 3,
             timestamp: 900_000,

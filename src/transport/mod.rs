@@ -3,7 +3,7 @@
 //! ```text
 //! join ─► Member ─► next: Assigned │ Records │ Revoked      (one task drives it: the engine's runner)
 //!                   commit(Batch): outputs and progress in one transaction, or neither
-//! append, read, bounds, offsets_at, progress: producers, tails, lag       (no group)
+//! append, read, bounds, offsets_at, delete_before, progress: producers, tails, lag       (no group)
 //! ```
 //!
 //! Every implementation passes the same suite, `tests/contract_transport.rs`.
@@ -38,7 +38,11 @@ pub struct Incoming {
     /// When it was written, Unix ms.
     pub timestamp: i64,
     pub key: Option<Bytes>,
+    /// Empty where the log has null.
     pub value: Bytes,
+    /// The value is null: to a compacted topic, the key is no more.
+    pub tombstone: bool,
+    /// A null as a header's value is read as an empty one.
     pub headers: Headers,
 }
 
@@ -51,6 +55,8 @@ pub struct Outgoing {
     pub partition: Option<i32>,
     pub key: Option<Bytes>,
     pub value: Bytes,
+    /// The value is null, whatever `value` says.
+    pub tombstone: bool,
     pub headers: Headers,
 }
 
@@ -201,6 +207,10 @@ pub trait Transport: Send + Sync + 'static {
     /// Where a time (Unix ms) begins, by partition: the first offset whose record was written then or later, from the
     /// log's own index; the end where there is none. Times grow with offsets as far as writers' clocks agree.
     async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>>;
+
+    /// Deletes what stands before these offsets (topic by full name; partition, offset), whoever has read it or not; what
+    /// is gone already is no error. An offset beyond the end means the end.
+    async fn delete_before(&self, topic: &str, offsets: &[(i32, i64)]) -> Result<()>;
 
     /// Reads committed records from an offset on, without a group: at most `max_records`, and about `max_bytes`. None at
     /// all means that there are none up to the end that [`Transport::bounds`] last told.

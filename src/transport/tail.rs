@@ -115,6 +115,11 @@ impl Range {
         Range { at, next: from, end }
     }
 
+    /// What is still to be read: where, the next offset, the end.
+    pub fn left(&self) -> (&TopicPartition, i64, i64) {
+        (&self.at, self.next, self.end)
+    }
+
     /// The next records; None at the end.
     pub async fn next(&mut self, transport: &dyn Transport) -> Result<Option<Vec<Incoming>>> {
         if self.next >= self.end {

@@ -111,6 +111,7 @@ pub fn topic(name: &str, partitions: u32) -> Topic {
 /// A record without headers, on the partition of its key.
 pub fn record(topic: &str, key: &str, value: impl Into<Bytes>) -> Outgoing {
     Outgoing {
+        tombstone: false,
         topic: topic.into(),
         partition: None,
         key: Some(Bytes::from(key.to_owned())),

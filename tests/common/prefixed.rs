@@ -89,6 +89,9 @@ impl Transport for Prefixed {
     async fn offsets_at(&self, topic: &str, time: i64) -> Result<Vec<(i32, i64)>> {
         self.inner.offsets_at(&full(&self.prefix, topic), time).await.map_err(|e| error(&self.prefix, e))
     }
+    async fn delete_before(&self, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        self.inner.delete_before(&full(&self.prefix, topic), offsets).await.map_err(|e| error(&self.prefix, e))
+    }
     async fn read(
         &self,
         at: &TopicPartition,

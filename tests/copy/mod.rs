@@ -60,6 +60,7 @@ impl Bench {
             carries: "what a test puts there".into(),
         };
         let record = |n: usize| Outgoing {
+            tombstone: false,
             topic: from.as_str().into(),
             partition: None,
             key: Some(format!("k{n}").into()),

@@ -71,7 +71,8 @@ impl Log {
             self.open.entry(pid).or_insert(offset);
         }
         let (key, value, headers) = (out.key, out.value, out.headers);
-        let record = Incoming { at: at.clone(), offset: offset as i64, timestamp: now, key, value, headers };
+        let record =
+            Incoming { tombstone: false, at: at.clone(), offset: offset as i64, timestamp: now, key, value, headers };
         self.slots.push(Slot::Data { record, pid, state });
     }
 

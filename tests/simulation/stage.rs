@@ -43,6 +43,7 @@ pub fn inputs(count: usize) -> Vec<(String, String, Outgoing)> {
         // One that is to move comes without a key, as from a producer that knows no hosts.
         let key = (kind(&url) != "move").then(|| Bytes::from(UrlTask::new(url.as_str()).host_key()));
         let record = Outgoing {
+            tombstone: false,
             topic: full(lanes[i / KINDS.len() % lanes.len()]).into(),
             partition: None,
             key,

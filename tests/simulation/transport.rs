@@ -154,6 +154,10 @@ impl Transport for SimTransport {
         Err(TransportError::NoTopic(topic.to_owned()))
     }
 
+    async fn delete_before(&self, topic: &str, _: &[(i32, i64)]) -> Result<()> {
+        Err(TransportError::NoTopic(topic.to_owned()))
+    }
+
     async fn read(&self, at: &TopicPartition, from: i64, records: usize, _: usize) -> Result<Vec<Incoming>> {
         Ok(self.world.broker(|b| b.read(at, from, records)))
     }

@@ -50,13 +50,13 @@ impl Parser {
         if self.lane && !self.json && line.starts_with(b"#") {
             return Ok(None);
         }
-        let (given, value, mut headers) = if self.json {
+        let (given, value, tombstone, mut headers) = if self.json {
             let text = std::str::from_utf8(line).map_err(|_| "not UTF-8, as JSON is".to_owned())?;
             let given = lines::read(text)?;
-            (given.key, given.value, given.headers)
+            (given.key, given.value, given.tombstone, given.headers)
         } else {
             let (key, value) = self.split(line)?;
-            (key.map(|k| Some(Bytes::copy_from_slice(k))), Bytes::copy_from_slice(value), Headers::default())
+            (key.map(|k| Some(Bytes::copy_from_slice(k))), Bytes::copy_from_slice(value), false, Headers::default())
         };
         let key = match (&self.key, given) {
             (Some(key), _) => Some(key.clone()),
@@ -67,7 +67,8 @@ impl Parser {
         for (name, value) in &self.headers {
             headers.0.push((headers::name(name), Bytes::from(value.clone())));
         }
-        let record = Outgoing { topic: Arc::clone(&self.topic), partition: self.partition, key, value, headers };
+        let record =
+            Outgoing { tombstone, topic: Arc::clone(&self.topic), partition: self.partition, key, value, headers };
         match record.size() {
             size if size > self.max => {
                 Err(format!("it is a record of {size} bytes, and {} takes up to {}", self.topic, self.max))

@@ -12,12 +12,13 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::runtime::Handle;
 
 use super::client::{self, ASK};
 use crate::config::Kafka as Config;
-use crate::topology::Topic;
+use crate::topology::{CLEANUP_POLICY, Topic};
 use crate::transport::{Result, TopicState, TransportError};
 
 /// Longest wait for confirmed partitions to have leaders.
@@ -129,6 +130,27 @@ pub async fn configure(config: &Config, topic: &str, settings: &BTreeMap<String,
             return Err(not_set(topic, settings, &own, &now));
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Deletes what stands before these offsets (partition, offset) of a topic (`DeleteRecords`, KIP-107). After an error some
+/// partitions may be done.
+pub async fn delete_before(config: &Config, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let admin = Admin::new(config)?;
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|e| admin.explain(&e))?;
+    }
+    let done = admin.client()?.delete_records(&list, &options()).await.map_err(|e| admin.explain(&e))?;
+    match done.elements().iter().find_map(|e| e.error().err()) {
+        None => Ok(()),
+        Some(e) if e.rdkafka_error_code() == Some(Code::PolicyViolation) => Err(TransportError::Fatal(format!(
+            "records of {topic} cannot be deleted: its {CLEANUP_POLICY} is compact alone"
+        ))),
+        Some(e) => Err(admin.explain(&e)),
     }
 }
 

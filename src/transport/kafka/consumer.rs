@@ -443,7 +443,8 @@ fn drain(at: &TopicPartition, f: &mut Fetched) -> Vec<Incoming> {
 
 /// A record as the client has it, copied out of its buffers into one of its own.
 pub fn incoming(at: &TopicPartition, m: &BorrowedMessage<'_>) -> Incoming {
-    let (key, value, list) = (m.key(), m.payload().unwrap_or_default(), m.headers());
+    let (key, payload, list) = (m.key(), m.payload(), m.headers());
+    let value = payload.unwrap_or_default();
     let of_headers = list.map_or(0, |h| h.iter().filter_map(|h| h.value).map(<[u8]>::len).sum());
     let mut copy = BytesMut::with_capacity(key.map_or(0, <[u8]>::len) + value.len() + of_headers);
     let mut take = |part: &[u8]| {
@@ -451,6 +452,7 @@ pub fn incoming(at: &TopicPartition, m: &BorrowedMessage<'_>) -> Incoming {
         copy.split().freeze()
     };
     Incoming {
+        tombstone: payload.is_none(),
         at: at.clone(),
         offset: m.offset(),
         timestamp: m.timestamp().to_millis().unwrap_or(0),

@@ -203,6 +203,14 @@ impl Transport for Kafka {
         self.ask(move |look| look.offsets_at(&topic, time)).await
     }
 
+    async fn delete_before(&self, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        // A broker refuses an offset beyond the end.
+        let ends: BTreeMap<i32, i64> = self.bounds(topic).await?.iter().map(|b| (b.partition, b.end)).collect();
+        let within = |(p, offset): &(i32, i64)| ends.get(p).map(|end| (*p, (*offset).min(*end)));
+        let offsets: Vec<_> = offsets.iter().filter_map(within).collect();
+        admin::delete_before(&self.config, topic, &offsets).await
+    }
+
     async fn read(
         &self,
         at: &TopicPartition,

@@ -199,7 +199,10 @@ pub fn answer(how: Option<String>) -> Result<()> {
 
 /// Hands a record to the client; waits while its queue is full.
 pub fn send(client: &ThreadedProducer<Delivery>, o: &Outgoing) -> Result<()> {
-    let mut record = BaseRecord::<[u8], [u8]>::to(&o.topic).payload(&o.value);
+    let mut record = BaseRecord::<[u8], [u8]>::to(&o.topic);
+    if !o.tombstone {
+        record = record.payload(&o.value);
+    }
     if let Some(partition) = o.partition {
         record = record.partition(partition);
     }

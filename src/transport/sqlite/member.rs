@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::mpsc;
 
 use super::headers::headers_from_json;
-use super::writer::{Writer, ZSTD};
+use super::writer::{NULL, Writer, ZSTD};
 use super::{Shared, Wake, lease, schema};
 use crate::transport::{Assignment, Batch, Committed, Event, Incoming, Member, Result, TopicPartition, TransportError};
 
@@ -378,7 +378,8 @@ pub fn read(
     let (mut out, mut bytes) = (vec![], 0);
     while let Some(r) = rows.next()? {
         let stored = r.get_ref(5)?.as_blob()?;
-        let value = if r.get::<_, i64>(4)? == ZSTD {
+        let codec: i64 = r.get(4)?;
+        let value = if codec == ZSTD {
             Bytes::from(zstd::decode_all(stored).map_err(|e| damaged(5, e))?)
         } else {
             Bytes::copy_from_slice(stored)
@@ -387,6 +388,7 @@ pub fn read(
         let text = Bytes::copy_from_slice(r.get_ref(3)?.as_str()?.as_bytes());
         let headers = headers_from_json(&text).map_err(|e| damaged(3, e))?;
         let record = Incoming {
+            tombstone: codec == NULL,
             at: at.clone(),
             offset: schema::offset_of(r.get(0)?),
             timestamp: r.get(1)?,

@@ -172,6 +172,21 @@ impl Transport for Sqlite {
         .await
     }
 
+    async fn delete_before(&self, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        self.bounds(topic).await?;
+        for (partition, offset) in offsets.iter().copied() {
+            // In pieces, as a sweep.
+            loop {
+                let topic = topic.to_owned();
+                let more = self.shared.writer.call(move |tx| schema::delete_some(tx, &topic, partition, offset));
+                if !more.await? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn read(
         &self,
         at: &TopicPartition,
@@ -230,6 +245,7 @@ mod tests {
     fn big(topic: &str) -> Outgoing {
         let noise = (0..20_000).map(|_| rand::random()).collect::<Vec<u8>>();
         Outgoing {
+            tombstone: false,
             topic: topic.into(),
             partition: Some(0),
             key: None,

@@ -109,6 +109,34 @@ impl From<SqliteError> for TransportError {
 /// Records deleted in one transaction, at most.
 const SWEEP: i64 = 2_000;
 
+/// Deletes up to [`SWEEP`] records of a partition that stand before an offset. Whether there are more.
+pub fn delete_some(tx: &Transaction<'_>, topic: &str, partition: i32, before: i64) -> rusqlite::Result<bool> {
+    let place: Option<(i64, i64, i64)> = tx
+        .query_row(
+            "SELECT topic_id, start_offset, next_offset FROM partitions
+             WHERE topic_id = (SELECT id FROM topics WHERE name = ?) AND partition = ?",
+            params![topic, partition],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+        )
+        .optional()?;
+    let Some((id, start, next)) = place else { return Ok(false) };
+    let before = before.min(next);
+    let end = before.min(start + SWEEP);
+    if end > start {
+        delete(tx, id, partition, start, end)?;
+    }
+    Ok(end < before)
+}
+
+/// Deletes records of a partition from its start on.
+fn delete(tx: &Transaction<'_>, topic: i64, partition: i32, start: i64, end: i64) -> rusqlite::Result<()> {
+    let (from, to) = (record_id(topic, partition, start), record_id(topic, partition, end));
+    tx.prepare_cached("DELETE FROM records WHERE id >= ? AND id < ?")?.execute([from, to])?;
+    tx.prepare_cached("UPDATE partitions SET start_offset = ? WHERE topic_id = ? AND partition = ?")?
+        .execute(params![end, topic, partition])
+        .map(drop)
+}
+
 /// Deletes up to [`SWEEP`] records that are older than their topic keeps and that no group has yet to read.
 pub fn sweep_some(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
     let now = now_ms();
@@ -133,10 +161,7 @@ pub fn sweep_some(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
             .query_row(params![from, to, now - retention], |r| r.get(0))?;
         let end = young.map_or(end, offset_of);
         if end > start {
-            let to = record_id(topic, partition, end);
-            tx.prepare_cached("DELETE FROM records WHERE id >= ? AND id < ?")?.execute([from, to])?;
-            tx.prepare_cached("UPDATE partitions SET start_offset = ? WHERE topic_id = ? AND partition = ?")?
-                .execute(params![end, topic, partition])?;
+            delete(tx, topic, partition, start, end)?;
             deleted += (end - start) as u64;
         }
         if deleted as i64 >= SWEEP {

@@ -23,6 +23,8 @@ const COMPRESS_FROM: usize = 32 << 10;
 pub const RAW: i64 = 0;
 /// `records.codec`: a zstd frame.
 pub const ZSTD: i64 = 1;
+/// `records.codec`: there is none, the value is null.
+pub const NULL: i64 = 2;
 
 type Job = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<Box<dyn FnOnce() + Send>> + Send>;
 
@@ -379,6 +381,7 @@ impl Offsets<'_> {
             };
             let packed = pack(&r.value);
             let (codec, value): (i64, &[u8]) = match &packed {
+                _ if r.tombstone => (NULL, &[]),
                 Some(z) => (ZSTD, z),
                 None => (RAW, &r.value),
             };
