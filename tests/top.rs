@@ -53,6 +53,7 @@ fn job(id: &str, created: i64) -> Outgoing {
         appended: 5,
         submitted: Some(5),
         ended: false,
+        reached: None,
     };
     Outgoing { key: Some(id.to_owned().into()), ..placed(&full("jobs"), 0, serde_json::to_vec(&job).unwrap()) }
 }

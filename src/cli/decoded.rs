@@ -48,6 +48,14 @@ impl<'a> Decoded<'a> {
         }
     }
 
+    /// The fields of a record, or the JSON.
+    pub fn json(&self) -> Option<&Json> {
+        match self {
+            Decoded::Avro(_, json) | Decoded::Json(_, json) => Some(json),
+            _ => None,
+        }
+    }
+
     /// A field of a record or of a JSON object, if it is a text.
     pub fn field(&self, name: &str) -> Option<&str> {
         match self {

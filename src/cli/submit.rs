@@ -30,9 +30,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         args::Lane::Bulk => Lane::Bulk,
     };
     let (transport, names) = open_log(&config).await?;
-    let id = uuid::Uuid::now_v7().simple().to_string();
-    // Time first, so that ids sort; the tail is random.
-    let id = format!("{}{}", &id[..12], &id[24..]);
+    let id = jobs::new_id();
     let new = NewJob { id: id.clone(), source, lane };
     let submitted = submit(&*transport, &names, &new, list.iter().map(|u| urls::task(u, args.force))).await?;
     if args.json {

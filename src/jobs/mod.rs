@@ -3,15 +3,18 @@
 //! ```text
 //! submit ─► urls.high │ urls │ urls.bulk     500 tasks at a time …
 //!       └─► jobs                             … with the running count, in one append: a submit that was cut short goes on
+//! reprocess ─► <stage>.retry.1 + jobs         … the same, with what the log keeps of a stage's input
 //! status ─► Tracker ─► Progress              every stage's events, folded: nothing else is kept anywhere
 //! status ─► explain, history                 the way of one URL, of one task
 //! ```
 
 mod explain;
+mod reprocess;
 mod submit;
 mod tracker;
 
 pub use explain::{explain, history};
+pub use reprocess::{Again, count, reprocess};
 pub use submit::{JobError, NewJob, Submitted, submit};
 pub use tracker::{Progress, Seen, StageTimes, Times, Tracker};
 
@@ -57,7 +60,7 @@ pub struct Job {
     pub id: String,
     /// Unix ms.
     pub created: i64,
-    /// Where the URLs came from: a file's name, `stdin`, `api`.
+    /// Where the URLs came from: a file's name, `stdin`, `api`; or which records are worked on again.
     pub source: String,
     /// Their lane.
     pub lane: Lane,
@@ -68,6 +71,17 @@ pub struct Job {
     /// Whoever waited for it has seen its end. A run that was killed between the last outcome and its report has not.
     #[serde(default)]
     pub ended: bool,
+    /// Of a job over kept records: how far it has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Reached>,
+}
+
+/// A place in a topic that is read partition by partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub partition: i32,
+    /// The next one.
+    pub offset: i64,
 }
 
 impl Job {
@@ -79,6 +93,7 @@ impl Job {
     /// As a record of the topic `jobs` (full name).
     fn record(&self, topic: Arc<str>) -> Outgoing {
         Outgoing {
+            tombstone: false,
             topic,
             partition: None,
             key: Some(self.id.clone().into()),
@@ -87,6 +102,12 @@ impl Job {
             headers: Headers::default(),
         }
     }
+}
+
+/// A name for a job: time first, so that names sort; the tail is random.
+pub fn new_id() -> String {
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    format!("{}{}", &id[..12], &id[24..])
 }
 
 /// All jobs the log remembers, oldest first.

@@ -105,6 +105,7 @@ pub async fn submit(
         appended: 0,
         submitted: None,
         ended: false,
+        reached: None,
     });
     let before = job.appended;
     let mut urls = urls.into_iter();
@@ -147,6 +148,7 @@ fn record(lane: &Arc<str>, names: &Names, job: &Job, task: &UrlTask) -> Result<O
         headers.set(headers::EXPIRES, expires.to_string());
     }
     Ok(Outgoing {
+        tombstone: false,
         topic: Arc::clone(lane),
         partition: None,
         key: Some(Bytes::from(task.host_key())),
@@ -156,7 +158,7 @@ fn record(lane: &Arc<str>, names: &Names, job: &Job, task: &UrlTask) -> Result<O
 }
 
 /// Appends, and waits out what may pass (a lock, a full disk): nothing was written then.
-async fn append(transport: &dyn Transport, batch: Vec<Outgoing>) -> Result<(), JobError> {
+pub(super) async fn append(transport: &dyn Transport, batch: Vec<Outgoing>) -> Result<(), JobError> {
     loop {
         match transport.append(batch.clone()).await {
             Err(TransportError::Unavailable(e)) => {

@@ -230,6 +230,7 @@ mod sample {
             appended: 2,
             submitted: Some(2),
             ended: false,
+            reached: None,
         };
         Snapshot {
             at: 5_000,
