@@ -87,6 +87,12 @@ pub async fn open_log(config: &Config) -> Result<(Arc<dyn Transport>, Names)> {
     Ok((transport, names))
 }
 
+/// The log as it is: no topic is made. For tools that also work where there is no Tidemill.
+pub async fn look_at_log(config: &Config) -> Result<(Arc<dyn Transport>, Names)> {
+    let (names, _) = open_registry(config).await?;
+    Ok((transport(config)?, names))
+}
+
 async fn open_wire(config: &Config) -> Result<(Arc<dyn Transport>, Names, Option<Arc<Registry>>)> {
     let (names, registry) = open_registry(config).await?;
     let transport = transport(config)?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use whole::server::{Reply, Server};
-use whole::{Ended, Tidemill, eventually};
+use whole::{Ended, LIMIT, Tidemill, eventually};
 
 /// A folder with a command in it.
 fn bench() -> (TempDir, Tidemill) {
@@ -79,7 +79,7 @@ fn what_cannot_be_meant_ends_with_2() {
         (&["dlq", "replay"], &["--all"]),
         (&["dlq", "ls", "--class", "tiemout"], &["tiemout", "timeout"]),
         (&["dlq", "stats", "--by", "cause"], &["cause", "stage, class, host or fingerprint"]),
-        (&["dlq", "replay", "--all", "--rate", "0"], &["letters a second"]),
+        (&["dlq", "replay", "--all", "--rate", "0"], &["records a second"]),
         (&["dlq", "ls", "--since", "soon"], &["soon", "10m ago"]),
         (&["dlq", "ls", "--attempts", "few"], &["few", "2..4"]),
         (&["dlq", "ls", "--path", "url"], &["url", "$.attrs.source"]),
@@ -109,8 +109,22 @@ fn help_and_version_end_with_0() {
     let help = t.run(&["--help"]).expect(0);
     assert!(help.stdout.contains("Exit codes: 0 done, 1 failed, 2 usage, 3"), "{}", help.stdout);
     for command in [
-        "run", "demo", "submit", "try", "search", "explain", "status", "top", "tail", "produce", "relay", "dlq",
-        "topics", "config", "extract",
+        "run",
+        "demo",
+        "submit",
+        "reprocess",
+        "try",
+        "search",
+        "explain",
+        "status",
+        "top",
+        "tail",
+        "produce",
+        "relay",
+        "dlq",
+        "topics",
+        "config",
+        "extract",
     ] {
         assert!(help.stdout.contains(command));
         t.run(&[command, "--help"]).expect(0);
@@ -740,4 +754,70 @@ fn robots_says_what_and_which_line() {
     assert_eq!(there.stdout, "allowed\nthere is no robots.txt\n");
     let refused = t.run(&["robots", "--agent", "F", &url]).expect(1);
     assert!(refused.stdout.starts_with("disallowed\n") && refused.stdout.contains("127.0.0.1"), "{refused:?}");
+}
+
+#[test]
+fn kept_pages_are_worked_on_once_more_without_a_refetch() {
+    const PAGES: usize = 300;
+    let (dir, t) = bench();
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let site = Server::start(move |path, _| {
+        counted.fetch_add(usize::from(path.starts_with("/page/")), Ordering::SeqCst);
+        Reply::page(&format!("harbour gauge {}", path.replace('/', " ")))
+    });
+    file(&dir, "urls.txt", (0..PAGES).map(|i| site.url(&format!("/page/{i}\n"))).collect::<String>());
+    assert_eq!(run(&t, "urls.txt", &["--json"]).expect(0).json()["indexed"], PAGES);
+    let fetched = asked.load(Ordering::SeqCst);
+
+    says(&t.run(&["reprocess", "--from", "fetch", "--all"]).expect(2), &["submit --force"]);
+    says(&t.run(&["reprocess", "--from", "extract"]).expect(2), &["--host", "--all"]);
+    let host = site.url("").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    for (flags, records) in [
+        (&["--host", &host][..], PAGES),
+        (&["--host", "a.test"], 0),
+        (&["--url", "/page/29", "--since", "1h ago"], 11),
+        (&["--until", "1h ago"], 0),
+        (&["--path", "$.status"], PAGES),
+    ] {
+        let args = [&["reprocess", "--from", "extract", "--dry-run", "--json"], flags].concat();
+        assert_eq!(t.json(&args)["records"], records, "{flags:?}");
+    }
+    // Killed in the middle, and begun again under its name: each page is sent once.
+    let again = ["reprocess", "--from", "extract", "--all", "--as", "again", "--json"];
+    let sent = || t.run(&["tail", "extract.retry.1", "--from", "start", "-n", "9999", "--json"]).expect(0).stdout;
+    for _ in 0..3 {
+        let before = sent().lines().count();
+        let slow = t.start(&[&again[..], &["--rate", "60"]].concat());
+        assert!(eventually(LIMIT, || sent().lines().count() > before), "nothing is sent");
+        slow.signal("KILL");
+        slow.ended(LIMIT);
+    }
+    let cut = sent().lines().count();
+    assert!((3..PAGES).contains(&cut), "{cut}");
+    let done = t.json(&again);
+    assert_eq!((&done["records"], &done["before"]), (&PAGES.into(), &cut.into()));
+    let urls: BTreeSet<String> = sent()
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap()["headers"]["tidemill.url"].to_string())
+        .collect();
+    assert_eq!((sent().lines().count(), urls.len()), (PAGES, PAGES));
+
+    // All of it into an index that lost everything; no host is asked.
+    for name in ["index.db", "index.db-wal", "index.db-shm"] {
+        drop(std::fs::remove_file(t.data().join(name)));
+    }
+    let found = || {
+        let ended = t.run(&["search", "harbour", "--json"]);
+        if ended.code == Some(0) { ended.json()["total"].clone() } else { Value::Null }
+    };
+    says(&t.run(&["search", "harbour"]).expect(2), &["there is no index"]);
+    let service = t.start(&["run"]);
+    assert!(eventually(LIMIT, || found() == PAGES), "{}", found());
+    let status = t.json(&["status", "--json"]);
+    let job = status["jobs"].as_array().unwrap().iter().find(|j| j["job"]["id"] == "again").unwrap();
+    assert_eq!((&job["progress"]["indexed"], &job["job"]["submitted"]), (&PAGES.into(), &PAGES.into()), "{job}");
+    service.signal("TERM");
+    service.ended(LIMIT).expect(0);
+    assert_eq!(asked.load(Ordering::SeqCst), fetched);
 }

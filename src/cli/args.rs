@@ -10,8 +10,6 @@ use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use serde_json_path::JsonPath;
 
-use crate::dlq::By;
-use crate::record::FailureClass;
 use crate::telemetry::logs::Format;
 use crate::topology::{self, Ladder, StageName};
 
@@ -88,6 +86,8 @@ pub enum Command {
     Demo(Demo),
     /// Put URLs on the log for a running pipeline
     Submit(Submit),
+    /// Send kept pages or documents through a stage once more, without a refetch
+    Reprocess(Reprocess),
     /// Take one URL through all stages in memory and show each one's result
     Try(Try),
     /// Search the index
@@ -111,8 +111,8 @@ pub enum Command {
     #[command(subcommand, after_help = super::blobs::EXAMPLES)]
     Blobs(super::blobs::Blobs),
     /// Dead letters: by cause and one by one, and back to work
-    #[command(subcommand, after_help = DLQ)]
-    Dlq(Dlq),
+    #[command(subcommand, after_help = super::dlq::args::EXAMPLES)]
+    Dlq(super::dlq::args::Dlq),
     /// Topics: what there is, what should be, and the way there
     #[command(subcommand, after_help = TOPICS)]
     Topics(Topics),
@@ -438,6 +438,45 @@ pub struct Tail {
     pub json: bool,
 }
 
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  tidemill reprocess --from extract --host example.org --dry-run   how many kept pages of a host there are
+  tidemill reprocess --from extract --host example.org             extract them once more: new rules, no refetch
+  tidemill reprocess --from enrich --since '6h ago' --rate 100     documents of the last six hours, 100 a second
+  tidemill reprocess --from index --all                            all that is kept into the index once more
+  tidemill status                                                  how the job fares
+
+The index takes the newer result of the same fetch; what was fetched later stays. Records are kept as long as their topics
+keep them: pages for a day, documents for three, enriched ones for seven.")]
+pub struct Reprocess {
+    /// The stage that works on them again, and those after it: extract, enrich or index
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    pub from: StageName,
+    #[command(flatten)]
+    pub which: RecordFlags,
+    /// Only those written then or later: '2h ago' or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub since: Option<i64>,
+    /// Only those written before
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub until: Option<i64>,
+    /// All that is kept
+    #[arg(long)]
+    pub all: bool,
+    /// Say how many would be sent, and send none
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Records a second, at most
+    #[arg(long, value_name = "NUMBER", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Name of the job; under that of one that was cut short, it goes on [default: a new one]
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Which records.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RecordFlags {
@@ -453,12 +492,39 @@ pub struct RecordFlags {
     /// Only records whose URL has this in it
     #[arg(long, value_name = "TEXT")]
     pub url: Option<String>,
+    /// Only records of this host
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Only records whose decoded value has something there: a JSONPath such as '$.attrs.source'
+    #[arg(long, value_name = "JSONPATH", value_parser = json_path)]
+    pub path: Option<JsonPath>,
     /// Only records with this header (repeatable)
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
     /// Only records whose decoded value has this in it: a text or a regular expression
     #[arg(long, value_name = "PATTERN")]
     pub grep: Option<String>,
+}
+
+impl RecordFlags {
+    /// Whether every record is meant.
+    pub fn is_everything(&self) -> bool {
+        self.spelled().is_empty()
+    }
+
+    /// As flags.
+    pub fn spelled(&self) -> String {
+        let RecordFlags { key, job, task, url, host, path, headers, grep } = self;
+        let mut all: Vec<(&str, String)> = vec![];
+        let path = path.as_ref().map(ToString::to_string);
+        for (name, value) in
+            [("key", key), ("job", job), ("task", task), ("url", url), ("host", host), ("path", &path), ("grep", grep)]
+        {
+            all.extend(value.iter().map(|v| (name, v.clone())));
+        }
+        all.extend(headers.iter().map(|(n, v)| ("header", format!("{n}={v}"))));
+        all.into_iter().map(|(name, value)| format!(" --{name} {value}")).collect()
+    }
 }
 
 /// What becomes of the key.
@@ -578,161 +644,6 @@ pub struct Produce {
     /// Leave out lines that cannot be records, instead of stopping at the first
     #[arg(long)]
     pub skip_bad: bool,
-}
-
-/// Which dead letters.
-#[derive(Debug, Clone, Args, Default)]
-pub struct LetterFlags {
-    /// Ids, as `dlq ls` shows them
-    pub ids: Vec<String>,
-    /// Only this stage's
-    #[arg(long, value_parser = stage)]
-    pub stage: Option<StageName>,
-    /// Only this failure class
-    #[arg(long, value_parser = class)]
-    pub class: Option<FailureClass>,
-    /// Only this host
-    #[arg(long)]
-    pub host: Option<String>,
-    /// Only this cause, as `dlq stats` shows it
-    #[arg(long)]
-    pub fingerprint: Option<String>,
-    /// Only those written then or later: '2h ago' or 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    pub since: Option<i64>,
-    /// Only those written before
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    pub until: Option<i64>,
-    /// Only those given up after so many attempts: 3, 2.. or 2..4
-    #[arg(long, value_name = "NUMBERS", value_parser = attempts)]
-    pub attempts: Option<Attempts>,
-    /// Only those with this header, whatever it says or with this value (repeatable)
-    #[arg(long = "header", value_name = "NAME[=VALUE]", value_parser = letter_header)]
-    pub headers: Vec<(String, Option<String>)>,
-    /// Only those whose message or decoded value has this in it: a text or a regular expression
-    #[arg(long, value_name = "PATTERN")]
-    pub grep: Option<String>,
-    /// Only those whose decoded value has something there: a JSONPath such as '$.attrs.source' or '$[?@.status>=500]'
-    #[arg(long, value_name = "JSONPATH", value_parser = json_path)]
-    pub path: Option<JsonPath>,
-}
-
-/// How many attempts, ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempts {
-    pub fewest: Option<u32>,
-    pub most: Option<u32>,
-}
-
-const DLQ: &str = "\
-Examples:
-  tidemill dlq stats                              what fails, the most frequent cause first
-  tidemill dlq stats --by host --since '2h ago'   by host, of the last two hours
-  tidemill dlq ls --fingerprint 6c1f0b8a52e7d934  letters of one cause
-  tidemill dlq ls --path '$.attrs.source' -n 5    whose record has that field
-  tidemill dlq show fetch.dlq/3/17                one letter, its failure, its way through the stages
-  tidemill dlq replay --class timeout --dry-run   how many would be put back, and where to
-  tidemill dlq replay --class timeout --sample 20 the rest only if 18 of 20 succeed
-  tidemill dlq runs                               what became of them
-  tidemill dlq export --class tls > tls.jsonl     keep them for longer than the log does; `dlq import` puts them back there";
-
-#[derive(Debug, Clone, Subcommand)]
-pub enum Dlq {
-    /// Count dead letters by what they have in common
-    Stats {
-        #[command(flatten)]
-        which: LetterFlags,
-        /// In common: any of stage, class, host, fingerprint
-        #[arg(long, value_delimiter = ',', default_value = "stage,class,fingerprint")]
-        by: Vec<By>,
-        /// Groups to show, the largest first
-        #[arg(short = 'n', long, default_value_t = 50)]
-        limit: usize,
-        /// Replayed ones too
-        #[arg(long)]
-        all: bool,
-        #[arg(long)]
-        json: bool,
-    },
-    /// List dead letters
-    Ls {
-        #[command(flatten)]
-        which: LetterFlags,
-        /// Letters to show
-        #[arg(short = 'n', long, default_value_t = 50)]
-        limit: usize,
-        /// Replayed ones too
-        #[arg(long)]
-        all: bool,
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show one dead letter: the record as it was, its failure, its history
-    Show {
-        /// Id, as `dlq ls` shows it
-        id: String,
-        #[arg(long)]
-        json: bool,
-    },
-    /// Put dead letters back to the stage that gave them up
-    Replay {
-        #[command(flatten)]
-        which: LetterFlags,
-        #[command(flatten)]
-        how: ReplayFlags,
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print dead letters as JSON lines, every byte of them; they stay where they are
-    Export {
-        #[command(flatten)]
-        which: LetterFlags,
-        /// Replayed ones too
-        #[arg(long)]
-        all: bool,
-    },
-    /// Put exported letters into the dead letters, on the partition they came from
-    Import {
-        /// File of JSON lines [default: stdin]
-        file: Option<PathBuf>,
-    },
-    /// What became of what was put back, run by run
-    Runs {
-        /// Runs to show, the newest first
-        #[arg(short = 'n', long, default_value_t = 10)]
-        limit: usize,
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// How letters are put back.
-#[derive(Debug, Clone, Args)]
-pub struct ReplayFlags {
-    /// All of them
-    #[arg(long)]
-    pub all: bool,
-    /// Say what would be replayed, and do nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Letters a second, at most
-    #[arg(long, value_name = "NUMBER", value_parser = rate)]
-    pub rate: Option<f64>,
-    /// First so many, and the rest only if enough of them succeed
-    #[arg(long, value_name = "LETTERS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u64).range(1..))]
-    pub sample: Option<u64>,
-    /// Percent of the sample that must succeed
-    #[arg(long, value_name = "PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub threshold: u8,
-    /// Longest wait for what becomes of the sample
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
-    pub sample_wait: Duration,
-    /// Leave letters alone that died so often after a replay
-    #[arg(long, value_name = "DEATHS", default_value_t = crate::dlq::PARK_AFTER)]
-    pub park_after: u32,
-    /// These too
-    #[arg(long)]
-    pub force: bool,
 }
 
 const TOPICS: &str = "\
@@ -876,7 +787,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A time, or a length of time before now.
-fn since(text: &str) -> Result<Since, String> {
+pub(super) fn since(text: &str) -> Result<Since, String> {
     match text {
         "start" => return Ok(Since::Start),
         "end" => return Ok(Since::End),
@@ -898,37 +809,21 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 /// A time, or a length of time before now, as Unix ms.
-fn moment(text: &str) -> Result<i64, String> {
+pub(super) fn moment(text: &str) -> Result<i64, String> {
     match since(text) {
         Ok(Since::Time(time)) => Ok(time),
         _ => Err(format!("{text:?} is no time; write '10m ago' or 2026-01-31T12:00:00Z")),
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(n) if n.is_finite() && n >= 0.001 => Ok(n),
-        _ => Err(format!("{text:?} is no rate; write letters a second, such as 50 or 0.5")),
+        _ => Err(format!("{text:?} is no rate; write records a second, such as 50 or 0.5")),
     }
 }
 
-fn attempts(text: &str) -> Result<Attempts, String> {
-    let wrong = || format!("{text:?} is no number of attempts; write 3, 2.. or 2..4");
-    let number = |t: &str| if t.is_empty() { Ok(None) } else { t.parse().map(Some).map_err(|_| wrong()) };
-    match text.split_once("..") {
-        Some((fewest, most)) => Ok(Attempts { fewest: number(fewest)?, most: number(most)? }),
-        None => text.parse().map(|n| Attempts { fewest: Some(n), most: Some(n) }).map_err(|_| wrong()),
-    }
-}
-
-fn letter_header(text: &str) -> Result<(String, Option<String>), String> {
-    match text.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), Some(value.to_owned()))),
-        None => Ok((text.to_owned(), None)),
-    }
-}
-
-fn json_path(text: &str) -> Result<JsonPath, String> {
+pub(super) fn json_path(text: &str) -> Result<JsonPath, String> {
     JsonPath::parse(text).map_err(|e| format!("{text:?} is no JSONPath (RFC 9535), such as '$.attrs.source': {e}"))
 }
 
@@ -968,15 +863,8 @@ fn host_address(text: &str) -> Result<(String, IpAddr), String> {
     Ok((host.to_owned(), address.parse().map_err(|_| say())?))
 }
 
-fn stage(text: &str) -> Result<StageName, String> {
+pub(super) fn stage(text: &str) -> Result<StageName, String> {
     text.parse()
-}
-
-fn class(text: &str) -> Result<FailureClass, String> {
-    text.parse().map_err(|_| {
-        let all: Vec<&str> = FailureClass::ALL.iter().map(|c| c.as_str()).collect();
-        format!("no failure class is called {text:?}; classes are {}", all.join(", "))
-    })
 }
 
 fn ladder(text: &str) -> Result<Ladder, String> {
@@ -1003,7 +891,6 @@ mod tests {
         assert!(duration("soon").unwrap_err().contains("500ms"));
         assert_eq!(network("127.0.0.1").unwrap().prefix_len(), 32);
         assert!(host_address("a").unwrap_err().contains("HOST=IP"));
-        assert!(class("tiemout").unwrap_err().contains("timeout"));
         assert_eq!(since("start"), Ok(Since::Start));
         assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Since::Time(1_000)));
         assert_eq!(since("1970-01-01T01:00:01+01:00"), Ok(Since::Time(1_000)));

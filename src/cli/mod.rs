@@ -28,6 +28,7 @@ mod lines;
 mod produce;
 mod relay;
 mod report;
+mod reprocess;
 mod robots;
 mod run;
 mod search;
@@ -114,6 +115,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
             Command::Run(a) => run::run(a, config).await,
             Command::Demo(a) => demo::run(a, config).await,
             Command::Submit(a) => submit::run(a, config).await,
+            Command::Reprocess(a) => reprocess::run(a, config).await,
             Command::Try(a) => try_url::run(a, config).await,
             Command::Search(a) => search::run(a, config).await,
             Command::Explain(a) => explain::run(a, config).await,

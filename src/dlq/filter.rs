@@ -1,20 +1,31 @@
 //! Which letters are meant.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use regex::Regex;
 use serde_json_path::JsonPath;
 
-use crate::record::FailureClass;
 use crate::topology::StageName;
 
 use super::{Letter, LetterId};
+
+/// How far a walk through the letters is: records there are, and those that were looked at.
+#[derive(Debug, Default)]
+pub struct Walk {
+    pub total: AtomicU64,
+    pub seen: AtomicU64,
+}
 
 /// All that is set must hold; nothing set means every letter.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Of this stage.
     pub stage: Option<StageName>,
-    /// Of this failure class.
-    pub class: Option<FailureClass>,
+    /// In these topics (full names), whoever wrote them; empty: in the stages' dead-letter topics.
+    pub topics: Vec<String>,
+    /// Of this failure class, or of this exception, with its package or without.
+    pub class: Option<String>,
     /// Of this host, with its port if that is not the default.
     pub host: Option<String>,
     /// Of this cause.
@@ -35,6 +46,10 @@ pub struct Filter {
     pub path: Option<JsonPath>,
     /// Not put back yet.
     pub not_replayed: bool,
+    /// Put back already.
+    pub replayed: bool,
+    /// Told how far each walk through the letters is; says nothing of which are meant.
+    pub walk: Option<Arc<Walk>>,
 }
 
 impl Filter {
@@ -42,6 +57,7 @@ impl Filter {
     pub fn is_everything(&self) -> bool {
         let Filter {
             stage,
+            topics,
             class,
             host,
             fingerprint,
@@ -53,8 +69,11 @@ impl Filter {
             grep,
             path,
             not_replayed: _,
+            replayed: _,
+            walk: _,
         } = self;
         stage.is_none()
+            && topics.is_empty()
             && class.is_none()
             && host.is_none()
             && fingerprint.is_none()
@@ -72,12 +91,13 @@ impl Filter {
     pub fn lets_through(&self, letter: &Letter) -> bool {
         let failure = letter.failure.as_ref();
         let (fewest, most) = self.attempts;
-        self.stage.is_none_or(|s| letter.stage == s)
+        self.stage.is_none_or(|s| letter.stage == Some(s))
             && (!self.not_replayed || letter.replayed.is_none())
+            && (!self.replayed || letter.replayed.is_some())
             && (self.ids.is_empty() || self.ids.contains(&letter.id))
             && self.since.is_none_or(|since| letter.record.timestamp >= since)
             && self.until.is_none_or(|until| letter.record.timestamp < until)
-            && self.class.is_none_or(|c| failure.is_some_and(|f| f.class == c))
+            && self.class.as_ref().is_none_or(|c| failure.is_some_and(|f| f.class == *c || f.short_class() == c))
             && fewest.is_none_or(|n| failure.is_some_and(|f| f.attempts >= n))
             && most.is_none_or(|n| failure.is_some_and(|f| f.attempts <= n))
             && self.headers.iter().all(|(name, value)| has_header(letter, name, value.as_deref()))

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::record::letter::{Failure, fingerprint};
+use super::Cause;
+use crate::record::letter::fingerprint;
 use crate::record::url_task::{UrlTask, host_key};
 use crate::record::{Meta, codec, headers};
-use crate::topology::{Names, StageName};
+use crate::topology::{Names, STAGES, StageName};
 use crate::transport::Incoming;
 
-/// Where a letter rests: `topic/partition/offset`, the topic without prefix.
+/// Where a letter rests: `topic/partition/offset`, a topic of ours without prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LetterId {
-    /// Name without prefix, such as `fetch.dlq`.
+    /// `fetch.dlq`, or another's full name.
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
@@ -24,6 +25,13 @@ pub struct LetterId {
 impl fmt::Display for LetterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
+    }
+}
+
+impl LetterId {
+    /// The topic's full name: ours have a prefix, those of others have theirs already.
+    pub fn full_topic(&self, names: &Names) -> String {
+        if STAGES.iter().any(|d| d.dlq() == self.topic) { names.full(&self.topic) } else { self.topic.clone() }
     }
 }
 
@@ -44,25 +52,25 @@ impl FromStr for LetterId {
 pub struct Letter {
     /// Where it rests.
     pub id: LetterId,
-    /// The stage whose dead letter it is.
-    pub stage: StageName,
+    /// The stage whose dead letter it is; None in topics that are not ours.
+    pub stage: Option<StageName>,
     /// Key, value and headers as they came, and the failure's headers.
     pub record: Incoming,
     /// Where and why it failed; None for a record that somebody else put there.
-    pub failure: Option<Failure>,
+    pub failure: Option<Cause>,
     /// Run and time (Unix ms), once it was put back.
     pub replayed: Option<(Arc<str>, i64)>,
 }
 
 impl Letter {
-    /// Reads a record of a stage's dead-letter topic.
-    pub fn read(stage: StageName, names: &Names, record: Incoming) -> Letter {
+    /// Reads a record of a stage's dead-letter topic, or of somebody else's.
+    pub fn read(stage: Option<StageName>, names: &Names, record: Incoming) -> Letter {
         let id = LetterId {
-            topic: names.bare(&record.at.topic).to_owned(),
+            topic: if stage.is_some() { names.bare(&record.at.topic) } else { &record.at.topic }.to_owned(),
             partition: record.at.partition,
             offset: record.offset,
         };
-        Letter { id, stage, failure: Failure::read(&record.headers), replayed: None, record }
+        Letter { id, stage, failure: Cause::read(&record.headers), replayed: None, record }
     }
 
     /// When it was given up, Unix ms; when it was written, if it does not say.
@@ -74,7 +82,7 @@ impl Letter {
     pub fn url(&self) -> Option<String> {
         let header = self.record.headers.str(headers::URL).map(str::to_owned);
         header.or_else(|| match self.stage {
-            StageName::Fetch => UrlTask::decode(&self.record.value).ok().map(|t| t.url),
+            Some(StageName::Fetch) => UrlTask::decode(&self.record.value).ok().map(|t| t.url),
             _ => None,
         })
     }
@@ -86,7 +94,7 @@ impl Letter {
 
     /// Names its cause. Not the header's: letters of earlier versions are to be in the same group.
     pub fn fingerprint(&self) -> Option<String> {
-        self.failure.as_ref().map(|f| fingerprint(&f.stage, f.class.as_str(), &f.message))
+        self.failure.as_ref().map(|f| fingerprint(&f.stage, &f.class, &f.message))
     }
 
     /// Its value, if that is a record of ours or JSON.

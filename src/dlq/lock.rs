@@ -178,11 +178,10 @@ impl Lock {
         outputs: Vec<Outgoing>,
     ) -> Result<Committed> {
         let map = if markers == 0 { String::new() } else { format!("{run} {step} {markers} {}", now_ms()) };
-        let base = |at: &TopicPartition| replays.offsets().get(&at.partition).copied().unwrap_or(0);
         let one = |at: &TopicPartition| Progress {
             at: at.clone(),
             epoch: self.epochs.get(at).copied().unwrap_or(-1),
-            base: base(at),
+            base: replays.offset(at.partition),
             map: map.clone(),
         };
         let batch = Batch { progress: self.held.keys().map(one).collect(), outputs };

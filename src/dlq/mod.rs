@@ -4,21 +4,31 @@
 //! retry topic, on the same partition, and writes a marker to `replays` in the same transaction: so a replay that was cut
 //! short, or is run again, puts nothing back twice. One replay is at work at a time.
 
+mod cause;
+mod edit;
 mod filter;
+mod kept;
 mod letter;
 mod lock;
 mod outcomes;
+mod purge;
 mod replay;
 mod replays;
 mod scan;
 mod stats;
+mod steps;
+mod way;
 
-pub use filter::Filter;
+pub use cause::{Cause, Writer};
+pub use edit::Edit;
+pub use filter::{Filter, Walk};
 pub use letter::{Letter, LetterId};
 pub use outcomes::{RunReport, Tally, runs};
-pub use replay::{Order, PARK_AFTER, Report, Sample, replay};
+pub use purge::{Purged, purge};
+pub use replay::{Order, PARK_AFTER, Report, Sample, preview, replay};
 pub use replays::Replay;
 pub use stats::{By, GROUPS, Group, Key, Stats, stats};
+pub use way::{Back, To};
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

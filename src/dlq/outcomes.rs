@@ -1,14 +1,15 @@
 //! What became of letters that were put back: read from `status`, where the replay's own event comes before those of the
-//! record's further way, because a task's events are in one partition.
+//! record's further way, because a task's events are in one partition. Of letters that went to a topic of others only
+//! their deaths are seen: they rest again where they rested, with the run's id.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::Replay;
-use crate::record::{OutcomeKind, StatusEvent, codec, letter};
+use super::{Letter, LetterId, Replay};
+use crate::record::{OutcomeKind, StatusEvent, codec, headers, letter};
 use crate::topology::{self, Names};
 use crate::transport::tail::{From, Tail};
-use crate::transport::{Result, Transport};
+use crate::transport::{Incoming, Result, Transport, TransportError};
 
 /// Most letters whose way is followed.
 const FOLLOWED: usize = 200_000;
@@ -19,7 +20,7 @@ const CLOCKS: i64 = 600_000;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub letters: u64,
-    /// Handed on, done, or dropped on purpose.
+    /// Handed on, done, or dropped on purpose. Of others' letters none, but those of a sample that have not died in time.
     pub succeeded: u64,
     /// Dead again, of the same cause.
     pub same_cause: u64,
@@ -48,9 +49,20 @@ struct Followed {
     url: Option<String>,
 }
 
+/// Letters of a run that went to others, by cause, and how many of them have not died again.
+#[derive(Default)]
+struct Abroad {
+    causes: HashMap<String, u64>,
+    left: u64,
+}
+
 /// Follows letters through `status`. Holds those that are under way.
 pub struct Outcomes {
-    status: Tail,
+    /// None where there is no such topic.
+    status: Option<Tail>,
+    /// Where others' letters rest (full names), read from this time on (Unix ms).
+    others: BTreeMap<String, (i64, Option<Tail>)>,
+    abroad: HashMap<Arc<str>, Abroad>,
     /// By task and stage.
     under_way: HashMap<(String, String), Vec<Followed>>,
     followed: usize,
@@ -64,13 +76,17 @@ impl Outcomes {
     }
 
     async fn new(transport: &dyn Transport, names: &Names, from: From) -> Result<Outcomes> {
-        let status = Tail::new(transport, &names.full(topology::STATUS), from).await?;
-        Ok(Outcomes { status, under_way: HashMap::new(), followed: 0, tallies: BTreeMap::new() })
+        let status = match Tail::new(transport, &names.full(topology::STATUS), from).await {
+            Err(TransportError::NoTopic(_)) => None,
+            tail => Some(tail?),
+        };
+        let (others, abroad) = (BTreeMap::new(), HashMap::new());
+        Ok(Outcomes { status, others, abroad, under_way: HashMap::new(), followed: 0, tallies: BTreeMap::new() })
     }
 
     /// Follows these; of more than 200,000 it is not known what becomes of them.
-    pub fn expect(&mut self, replays: impl Iterator<Item = Replay>) {
-        for r in replays {
+    pub fn expect(&mut self, names: &Names, replays: impl Iterator<Item = (LetterId, Replay)>) {
+        for (id, r) in replays.filter(|(_, r)| !r.purged) {
             let run = match self.tallies.get_key_value(r.run.as_str()) {
                 Some((run, _)) => Arc::clone(run),
                 None => r.run.as_str().into(),
@@ -78,6 +94,14 @@ impl Outcomes {
             let tally = self.tallies.entry(Arc::clone(&run)).or_default();
             tally.letters += 1;
             tally.waiting += 1;
+            if r.stage.is_empty() {
+                let since = self.others.entry(id.full_topic(names)).or_insert((r.at, None));
+                since.0 = since.0.min(r.at);
+                let abroad = self.abroad.entry(run).or_default();
+                *abroad.causes.entry(r.fingerprint).or_default() += 1;
+                abroad.left += 1;
+                continue;
+            }
             if self.followed < FOLLOWED {
                 self.followed += 1;
                 let followed = Followed { run, at: r.at, fingerprint: r.fingerprint, url: None };
@@ -87,11 +111,56 @@ impl Outcomes {
     }
 
     /// Reads on to where `status` ends by now.
-    pub async fn read(&mut self, transport: &dyn Transport) -> Result<()> {
-        while let Some(batch) = self.status.poll(transport).await? {
+    pub async fn read(&mut self, transport: &dyn Transport, names: &Names) -> Result<()> {
+        while let Some(tail) = &mut self.status {
+            let Some(batch) = tail.poll(transport).await? else { break };
             batch.iter().filter_map(|r| codec::decode(&r.value).ok()).for_each(|e| self.fold(e));
         }
+        let mut others = std::mem::take(&mut self.others);
+        for (topic, (since, tail)) in &mut others {
+            let tail = match tail {
+                Some(tail) => tail,
+                None => {
+                    let from = transport.offsets_at(topic, since.saturating_sub(CLOCKS)).await?;
+                    tail.insert(Tail::new(transport, topic, From::Offsets(from.into_iter().collect())).await?)
+                }
+            };
+            while let Some(batch) = tail.poll(transport).await? {
+                batch.into_iter().for_each(|r| self.died(names, r));
+            }
+        }
+        self.others = others;
         Ok(())
+    }
+
+    /// A letter of others: perhaps one that went back to them.
+    fn died(&mut self, names: &Names, record: Incoming) {
+        let Some(run) = record.headers.str(headers::REPLAY) else { return };
+        let Some((run, abroad)) = self.abroad.iter_mut().find(|(r, _)| ***r == *run) else { return };
+        if abroad.left == 0 {
+            return;
+        }
+        let run = Arc::clone(run);
+        let cause = Letter::read(None, names, record).fingerprint().unwrap_or_default();
+        let same = abroad.causes.get_mut(&cause).filter(|n| **n > 0);
+        let tally = self.tallies.entry(run).or_default();
+        abroad.left -= 1;
+        tally.waiting = tally.waiting.saturating_sub(1);
+        match same {
+            Some(n) => {
+                *n -= 1;
+                tally.same_cause += 1;
+            }
+            None => tally.other_cause += 1,
+        }
+    }
+
+    /// Those of a run that went to others and have not died by now count as succeeded.
+    pub fn settle(&mut self, run: &str) {
+        if let (Some(abroad), Some(tally)) = (self.abroad.get_mut(run), self.tallies.get_mut(run)) {
+            tally.waiting = tally.waiting.saturating_sub(abroad.left);
+            tally.succeeded += std::mem::take(&mut abroad.left);
+        }
     }
 
     fn fold(&mut self, e: StatusEvent) {
@@ -136,9 +205,12 @@ impl Outcomes {
 pub async fn runs(transport: &dyn Transport, names: &Names, limit: usize) -> Result<Vec<RunReport>> {
     let topic = names.full(topology::REPLAYS);
     let mut times: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    let mut markers = Tail::new(transport, &topic, From::Start).await?;
+    let mut markers = match Tail::new(transport, &topic, From::Start).await {
+        Err(TransportError::NoTopic(_)) => return Ok(vec![]),
+        tail => tail?,
+    };
     while let Some(batch) = markers.poll(transport).await? {
-        for (_, r) in batch.iter().filter_map(Replay::read) {
+        for (_, r) in batch.iter().filter_map(Replay::read).filter(|(_, r)| !r.purged) {
             let (first, last) = times.entry(r.run).or_insert((r.at, r.at));
             (*first, *last) = ((*first).min(r.at), (*last).max(r.at));
         }
@@ -151,13 +223,17 @@ pub async fn runs(transport: &dyn Transport, names: &Names, limit: usize) -> Res
     let from = async |topic: &str| -> Result<From> {
         Ok(From::Offsets(transport.offsets_at(topic, since).await?.into_iter().collect()))
     };
-    let mut outcomes = Outcomes::new(transport, names, from(&names.full(topology::STATUS)).await?).await?;
+    let status = match from(&names.full(topology::STATUS)).await {
+        Err(TransportError::NoTopic(_)) => From::End,
+        from => from?,
+    };
+    let mut outcomes = Outcomes::new(transport, names, status).await?;
     let mut markers = Tail::new(transport, &topic, from(&topic).await?).await?;
     while let Some(batch) = markers.poll(transport).await? {
-        let meant = batch.iter().filter_map(Replay::read).map(|(_, r)| r);
-        outcomes.expect(meant.filter(|r| newest.iter().any(|(run, _)| *run == r.run)));
+        let meant = batch.iter().filter_map(Replay::read);
+        outcomes.expect(names, meant.filter(|(_, r)| newest.iter().any(|(run, _)| *run == r.run)));
     }
-    outcomes.read(transport).await?;
+    outcomes.read(transport, names).await?;
     let report = |(run, (first, last)): (String, (i64, i64))| {
         let tally = outcomes.tally(&run);
         RunReport { run, first, last, tally }

@@ -10,7 +10,6 @@
 //! Killed anywhere, the transaction is there or not: the next replay sees its markers, or puts these letters back itself.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,19 +18,20 @@ use fail::fail_point;
 use super::lock::Lock;
 use super::outcomes::Outcomes;
 use super::scan::Scan;
-use super::{Filter, Letter, Replay, Tally};
+use super::steps::{Steps, markers_exist};
+use super::way::{Back, To, Ways};
+use super::{Edit, Filter, Letter, LetterId, Replay, Tally};
 use crate::record::codec::{self, CodecError};
-use crate::record::{Headers, OutcomeKind, StatusEvent, headers, letter, now_ms};
+use crate::record::{Headers, OutcomeKind, StatusEvent, now_ms};
 use crate::topology::{self, Names};
-use crate::transport::{Committed, Outgoing, Result, Transport, TransportError};
+use crate::transport::{Outgoing, Result, Transport, TransportError};
 
 /// Bytes after which a step takes no further letter.
 const STEP_BYTES: usize = 4 << 20;
+/// Most reasons for which letters stay.
+const REASONS: usize = 20;
 /// Letters in one step.
 const STEP: usize = 500;
-/// Tries of a step that the log refuses, and the wait between them.
-const TRIES: u32 = 20;
-const AGAIN: Duration = Duration::from_millis(500);
 /// Deaths after a replay from which on a letter is parked, unless it is said otherwise.
 pub const PARK_AFTER: u32 = 3;
 
@@ -50,6 +50,10 @@ pub struct Order {
     pub force: bool,
     /// First a few, and the rest only if these fare well.
     pub sample: Option<Sample>,
+    /// Where to.
+    pub to: To,
+    /// What is changed on the way.
+    pub edit: Option<Edit>,
 }
 
 /// A few letters first.
@@ -66,7 +70,16 @@ pub struct Sample {
 impl Order {
     /// A plain replay under this run's id.
     pub fn new(run: impl Into<String>) -> Order {
-        Order { run: run.into(), dry_run: false, rate: None, park_after: PARK_AFTER, force: false, sample: None }
+        Order {
+            run: run.into(),
+            dry_run: false,
+            rate: None,
+            park_after: PARK_AFTER,
+            force: false,
+            sample: None,
+            to: To::Origin,
+            edit: None,
+        }
     }
 }
 
@@ -81,6 +94,9 @@ pub struct Report {
     pub parked: u64,
     /// Put back; with `dry_run`, those that would be.
     pub replayed: u64,
+    /// Of these, left alone because there is no way back for them, or none for what the edit makes of them; why, and how
+    /// many. Of more than twenty reasons the rest is counted as one.
+    pub stuck: BTreeMap<String, u64>,
     /// Where to (names without prefix), and how many.
     pub to: BTreeMap<String, u64>,
     /// What became of the sample, if there was one.
@@ -89,15 +105,18 @@ pub struct Report {
     pub stopped: bool,
 }
 
-/// Puts the letters that a filter lets through back to their stage's first retry topic, each once: those that have been
-/// put back before are left alone, and those that are parked. They keep key, value, partition and headers; failure headers
-/// and attempts are gone. Another replay of the same log is waited for, a minute and a half at most.
+/// Puts the letters that a filter lets through back to where they came from, or where the order says (the table in
+/// `way.rs`), each once: those that have been put back before are left alone, and those that are parked. Another
+/// replay of the same log is waited for, a minute and a half at most.
 pub async fn replay(transport: &dyn Transport, names: &Names, filter: &Filter, order: &Order) -> Result<Report> {
     if order.dry_run {
         return would(transport, names, filter, order).await;
     }
+    let ways = Ways::new(transport, names, filter, &order.to, order.edit.as_ref()).await?;
+    markers_exist(transport, names).await?;
     let mut lock = Lock::take(transport, names).await?;
-    let done = Run { transport, names, order, step: 0, report: Report::default() }.run(&mut lock, filter).await;
+    let steps = Steps::new(&order.run);
+    let done = Run { transport, names, order, ways, steps, report: Report::default() }.run(&mut lock, filter).await;
     lock.leave().await;
     done
 }
@@ -105,6 +124,7 @@ pub async fn replay(transport: &dyn Transport, names: &Names, filter: &Filter, o
 /// Counts what a replay would do.
 async fn would(transport: &dyn Transport, names: &Names, filter: &Filter, order: &Order) -> Result<Report> {
     let mut report = Report::default();
+    let mut ways = Ways::new(transport, names, filter, &order.to, order.edit.as_ref()).await?;
     let mut scan = Scan::start(transport, names, filter).await?;
     while let Some(batch) = scan.next().await? {
         for letter in batch {
@@ -114,17 +134,51 @@ async fn would(transport: &dyn Transport, names: &Names, filter: &Filter, order:
             } else if is_parked(&letter, order) {
                 report.parked += 1;
             } else {
-                report.count(&letter);
+                match ways.of(&letter, &order.run).await? {
+                    Ok(back) => report.count(&back, names),
+                    Err(why) => report.stuck(why),
+                }
             }
         }
     }
     Ok(report)
 }
 
+/// The first letters that would be put back, and as what.
+pub async fn preview(
+    transport: &dyn Transport,
+    names: &Names,
+    filter: &Filter,
+    order: &Order,
+    limit: usize,
+) -> Result<Vec<(Letter, Back)>> {
+    let mut ways = Ways::new(transport, names, filter, &order.to, order.edit.as_ref()).await?;
+    let mut scan = Scan::start(transport, names, filter).await?;
+    let mut found = vec![];
+    while let Some(batch) = scan.next().await? {
+        for letter in batch.into_iter().filter(|l| l.replayed.is_none() && !is_parked(l, order)) {
+            if found.len() == limit {
+                return Ok(found);
+            }
+            if let Ok(back) = ways.of(&letter, &order.run).await? {
+                found.push((letter, back));
+            }
+        }
+    }
+    Ok(found)
+}
+
 impl Report {
-    fn count(&mut self, letter: &Letter) {
+    fn count(&mut self, back: &Back, names: &Names) {
         self.replayed += 1;
-        *self.to.entry(topology::stage(letter.stage).retry(0)).or_default() += 1;
+        let topic = &back.record.topic;
+        let shown = if back.stage.is_some() { names.bare(topic) } else { topic };
+        *self.to.entry(shown.to_owned()).or_default() += 1;
+    }
+
+    fn stuck(&mut self, why: String) {
+        let known = self.stuck.len() < REASONS || self.stuck.contains_key(&why);
+        *self.stuck.entry(if known { why } else { "of other reasons".to_owned() }).or_default() += 1;
     }
 }
 
@@ -136,8 +190,8 @@ struct Run<'a> {
     transport: &'a dyn Transport,
     names: &'a Names,
     order: &'a Order,
-    /// Transactions begun.
-    step: u64,
+    ways: Ways<'a>,
+    steps: Steps<'a>,
     report: Report,
 }
 
@@ -164,8 +218,13 @@ impl Run<'_> {
                 } else if is_parked(&letter, self.order) {
                     self.report.parked += 1;
                 } else {
-                    bytes += letter.record.size();
-                    step.push(letter);
+                    match self.ways.of(&letter, &self.order.run).await? {
+                        Ok(back) => {
+                            bytes += back.record.size();
+                            step.push((letter, back));
+                        }
+                        Err(why) => self.report.stuck(why),
+                    }
                 }
                 let full = step.len() >= self.most().min(usize::try_from(left).unwrap_or(usize::MAX));
                 if step.is_empty() || !(full || bytes >= STEP_BYTES || letters.peek().is_none()) {
@@ -175,7 +234,7 @@ impl Run<'_> {
                 let written = self.put(lock, &mut scan, std::mem::take(&mut step)).await?;
                 left = left.saturating_sub(written.len() as u64);
                 if let Some(outcomes) = &mut outcomes {
-                    outcomes.expect(written.into_iter());
+                    outcomes.expect(self.names, written.into_iter());
                     if left == 0 && !self.judge(lock, outcomes).await? {
                         self.report.stopped = true;
                         return self.end(lock, &mut scan).await;
@@ -202,58 +261,41 @@ impl Run<'_> {
     }
 
     /// Puts letters back, in one transaction, those of them that nobody has put back; what it wrote of them.
-    async fn put(&mut self, lock: &mut Lock, scan: &mut Scan<'_>, mut letters: Vec<Letter>) -> Result<Vec<Replay>> {
-        let mut written: Vec<Replay> = vec![];
-        for _ in 0..TRIES {
-            if !lock.settle().await? {
-                lock.renew(self.transport, &mut scan.replays).await?;
-            }
+    async fn put(
+        &mut self,
+        lock: &mut Lock,
+        scan: &mut Scan<'_>,
+        mut letters: Vec<(Letter, Back)>,
+    ) -> Result<Vec<(LetterId, Replay)>> {
+        let mut written: Vec<(LetterId, Replay)> = vec![];
+        let (names, order) = (self.names, self.order);
+        while self.steps.turn(lock, self.transport, &mut scan.replays).await? {
             // Since the last try, or since the lock was somebody else's.
-            letters.retain(|l| match scan.replays.get(&l.id) {
-                Some((run, _)) if *run == *self.order.run => {
-                    self.report.count(l);
+            letters.retain(|(l, back)| match scan.replays.get(&l.id) {
+                Some((run, _)) if *run == *order.run => {
+                    self.report.count(back, names);
                     false
                 }
                 Some(_) => {
                     self.report.already += 1;
                     false
                 }
-                None => true,
+                None => !scan.replays.is_purged(&l.id),
             });
             if letters.is_empty() {
-                self.pace(lock, written.len()).await?;
-                return Ok(written);
+                break;
             }
-            self.step += 1;
-            let mut records = vec![];
             written.clear();
-            for letter in &letters {
-                let (marker, three) = put_back(letter, self.names, &self.order.run, self.step)
+            let mut records = vec![];
+            for (letter, back) in &letters {
+                let marker = put_back(letter, back, names, (&order.run, self.steps.next()), &mut records)
                     .map_err(|e| TransportError::Fatal(format!("letter {}: {e}", letter.id)))?;
-                records.extend(three);
-                written.push(marker);
+                written.push((letter.id.clone(), marker));
             }
-            fail_point!("dlq.replay.before");
-            let step = (self.order.run.as_str(), self.step, letters.len() as u64);
-            match lock.commit(self.transport, &mut scan.replays, step, records).await? {
-                // The next turn sees their markers.
-                Committed::Done => {
-                    fail_point!("dlq.replay.after");
-                }
-                refused => {
-                    tracing::warn!(
-                        run = self.order.run,
-                        outcome = refused.as_str(),
-                        "a step of the replay is made again"
-                    );
-                    lock.pass(AGAIN).await?;
-                }
-            }
+            self.steps.commit(lock, self.transport, &mut scan.replays, records, letters.len() as u64).await?;
         }
-        Err(TransportError::Unavailable(format!(
-            "the log refuses what replay {} writes; what it put back stays put back, and the same command goes on",
-            self.order.run
-        )))
+        self.pace(lock, written.len()).await?;
+        Ok(written)
     }
 
     async fn pace(&self, lock: &mut Lock, letters: usize) -> Result<()> {
@@ -268,9 +310,13 @@ impl Run<'_> {
         let Some(sample) = self.order.sample else { return Ok(true) };
         let until = tokio::time::Instant::now() + sample.wait;
         loop {
-            outcomes.read(self.transport).await?;
+            outcomes.read(self.transport, self.names).await?;
+            let late = tokio::time::Instant::now() >= until;
+            if late {
+                outcomes.settle(&self.order.run);
+            }
             let tally = outcomes.tally(&self.order.run);
-            if tally.waiting == 0 || tokio::time::Instant::now() >= until {
+            if tally.waiting == 0 || late {
                 let all = tally.letters.max(1) as f64;
                 self.report.sample = Some(tally);
                 // No letters at all are no reason to complain.
@@ -282,54 +328,34 @@ impl Run<'_> {
 
     /// Says in the group's progress that nothing is left to be waited for.
     async fn end(self, lock: &mut Lock, scan: &mut Scan<'_>) -> Result<Report> {
-        if self.step > 0 && lock.settle().await? {
-            // It is only for those who look at the group; the markers are there.
-            let _any = lock.commit(self.transport, &mut scan.replays, (&self.order.run, self.step, 0), vec![]).await?;
-        }
+        self.steps.end(lock, self.transport, &mut scan.replays).await?;
         Ok(self.report)
     }
 }
 
-/// The marker; and the record, the marker and the status event that says so, for one transaction.
+/// Adds what puts a letter back: the record, its marker, and for a stage of ours the status event that says so.
 fn put_back(
     letter: &Letter,
+    back: &Back,
     names: &Names,
-    run: &str,
-    step: u64,
-) -> std::result::Result<(Replay, [Outgoing; 3]), CodecError> {
-    let mut replayed = letter::replay_headers(&letter.record.headers, run);
-    replayed.set(headers::REPLAYS, (letter.deaths() + 1).to_string());
-    let back = Outgoing {
-        topic: names.full(&topology::stage(letter.stage).retry(0)).into(),
-        // The same partition, so that the same member owns its host.
-        partition: Some(letter.record.at.partition),
-        key: letter.record.key.clone(),
-        value: letter.record.value.clone(),
-        headers: replayed,
-    };
+    (run, step): (&str, u64),
+    records: &mut Vec<Outgoing>,
+) -> std::result::Result<Replay, CodecError> {
+    records.push(back.record.clone());
     let meta = letter.meta();
-    let url = letter.url().unwrap_or_default();
-    let replay = Replay {
-        run: run.to_owned(),
-        at: now_ms(),
-        step,
-        stage: letter.stage.to_string(),
-        task: meta.task.clone(),
-        fingerprint: letter.fingerprint().unwrap_or_default(),
-    };
-    let marker = Outgoing {
-        topic: Arc::from(names.full(topology::REPLAYS)),
-        partition: None,
-        key: Some(Bytes::from(letter.id.to_string())),
-        // A struct of plain fields always has a JSON form.
-        value: serde_json::to_vec(&replay).unwrap_or_default().into(),
-        headers: Headers::default(),
-    };
+    let stage = back.stage.map(|s| s.to_string()).unwrap_or_default();
+    let fingerprint = letter.fingerprint().unwrap_or_default();
+    let replay =
+        Replay { run: run.to_owned(), at: now_ms(), step, stage, task: meta.task.clone(), fingerprint, purged: false };
+    records.push(replay.marker(&letter.id, names));
+    if back.stage.is_none() {
+        return Ok(replay);
+    }
     let event = StatusEvent {
-        url,
-        stage: letter.stage.to_string(),
+        url: letter.url().unwrap_or_default(),
+        stage: replay.stage.clone(),
         outcome: OutcomeKind::Replayed,
-        class: letter.failure.as_ref().map(|f| f.class.to_string()),
+        class: letter.failure.as_ref().map(|f| f.class.clone()),
         message: Some(format!("replay {run}")),
         attempt: 0,
         at: replay.at,
@@ -341,12 +367,13 @@ fn put_back(
         task: meta.task,
         job: meta.job,
     };
-    let event = Outgoing {
+    records.push(Outgoing {
+        tombstone: false,
         topic: names.full(topology::STATUS).into(),
         partition: None,
         key: Some(Bytes::from(event.task.clone())),
         value: codec::encode(&event, names.ids())?,
         headers: Headers::default(),
-    };
-    Ok((replay, [back, marker, event]))
+    });
+    Ok(replay)
 }

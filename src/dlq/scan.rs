@@ -1,12 +1,13 @@
 //! A walk through the dead letters.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 
 use super::replays::Replays;
 use super::{Filter, Letter};
-use crate::topology::{Names, STAGES, StageDef};
+use crate::topology::{Names, STAGES, StageDef, StageName};
 use crate::transport::tail::Range;
-use crate::transport::{Result, TopicPartition, Transport};
+use crate::transport::{Result, TopicPartition, Transport, TransportError};
 
 /// How far clocks of those who write letters may differ: letters are in the order of their times give or take this, in ms.
 const CLOCKS: i64 = 600_000;
@@ -19,7 +20,32 @@ pub struct Scan<'a> {
     names: &'a Names,
     filter: &'a Filter,
     pub replays: Replays,
-    ranges: Vec<(&'static StageDef, Range)>,
+    ranges: Vec<(Option<StageName>, Range)>,
+}
+
+/// A topic of letters.
+struct Source {
+    stage: Option<StageName>,
+    /// As ids name it, and its full name.
+    bare: String,
+    topic: String,
+}
+
+/// Where the letters are that a filter may mean: in the topics it names, in those of its ids, else in the stages' own.
+fn sources(names: &Names, filter: &Filter) -> Vec<Source> {
+    let ours = || STAGES.iter().filter(|d| filter.stage.is_none_or(|s| s == d.name));
+    let own = |d: &StageDef| Source { stage: Some(d.name), bare: d.dlq(), topic: names.full(&d.dlq()) };
+    let of = |topic: &String| {
+        let own = STAGES.iter().find(|d| *topic == d.dlq() || *topic == names.full(&d.dlq())).map(own);
+        own.unwrap_or_else(|| Source { stage: None, bare: topic.clone(), topic: topic.clone() })
+    };
+    let mut named: Vec<&String> = filter.topics.iter().collect();
+    if named.is_empty() {
+        named = filter.ids.iter().map(|id| &id.topic).collect();
+    }
+    named.sort();
+    named.dedup();
+    if named.is_empty() { ours().map(own).collect() } else { named.into_iter().map(of).collect() }
 }
 
 impl<'a> Scan<'a> {
@@ -27,10 +53,15 @@ impl<'a> Scan<'a> {
         let mut ranges = vec![];
         let mut wanted = HashMap::new();
         let ids = &filter.ids;
-        let topics = STAGES.iter().filter(|d| filter.stage.is_none_or(|s| s == d.name));
-        for def in topics.filter(|d| ids.is_empty() || ids.iter().any(|id| id.topic == d.dlq())) {
-            let (bare, topic) = (def.dlq(), names.full(&def.dlq()));
-            let bounds = transport.bounds(&topic).await?;
+        for Source { stage, bare, topic } in sources(names, filter) {
+            let bounds = match transport.bounds(&topic).await {
+                // Ours may not have been made yet, where there is no Tidemill at all; and an id may be of anything.
+                Err(TransportError::NoTopic(_)) if stage.is_some() || filter.topics.is_empty() => continue,
+                Err(TransportError::NoTopic(topic)) => {
+                    return Err(TransportError::Fatal(format!("there is no topic {topic}: give its full name")));
+                }
+                bounds => bounds?,
+            };
             let from = at(transport, &topic, filter.since.map(|t| t.saturating_sub(CLOCKS))).await?;
             let end = at(transport, &topic, filter.until.map(|t| t.saturating_add(CLOCKS))).await?;
             for b in bounds {
@@ -45,9 +76,17 @@ impl<'a> Scan<'a> {
                 }
                 if first < last {
                     wanted.insert((bare.clone(), b.partition), (first, last));
-                    ranges.push((def, Range::new(TopicPartition::new(topic.as_str(), b.partition), first, last)));
+                    ranges.push((stage, Range::new(TopicPartition::new(topic.as_str(), b.partition), first, last)));
                 }
             }
+        }
+        if let Some(walk) = &filter.walk {
+            let length = |(_, range): &(Option<StageName>, Range)| {
+                let (_, from, end) = range.left();
+                u64::try_from(end - from).unwrap_or(0)
+            };
+            walk.total.store(ranges.iter().map(length).sum(), Ordering::Relaxed);
+            walk.seen.store(0, Ordering::Relaxed);
         }
         // In this order: a letter that is replayed after this point was seen above, so its marker may be missing here,
         // but never the other way round.
@@ -57,20 +96,36 @@ impl<'a> Scan<'a> {
         Ok(Scan { transport, names, filter, replays, ranges })
     }
 
+    /// Where it goes: topic (ours without prefix), partition, first offset, end.
+    pub fn places(&self) -> impl Iterator<Item = (String, i32, i64, i64)> + use<'_> {
+        let bare = |stage: &Option<StageName>, topic: &str| match stage {
+            Some(_) => self.names.bare(topic).to_owned(),
+            None => topic.to_owned(),
+        };
+        self.ranges.iter().map(move |(stage, range)| {
+            let (at, from, end) = range.left();
+            (bare(stage, &at.topic), at.partition, from, end)
+        })
+    }
+
     /// The next letters that the filter lets through, all of one partition; None at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<Letter>>> {
-        while let Some((def, range)) = self.ranges.last_mut() {
-            let def: &'static StageDef = def;
+        while let Some((stage, range)) = self.ranges.last_mut() {
+            let stage = *stage;
             let Some(batch) = range.next(self.transport).await? else {
                 self.ranges.pop();
                 continue;
             };
+            if let Some(walk) = &self.filter.walk {
+                walk.seen.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            }
             let letters = batch.into_iter().map(|r| {
-                let mut letter = Letter::read(def.name, self.names, r);
+                let mut letter = Letter::read(stage, self.names, r);
                 letter.replayed = self.replays.get(&letter.id);
                 letter
             });
-            return Ok(Some(letters.filter(|l| self.filter.lets_through(l)).collect()));
+            let there = letters.filter(|l| !self.replays.is_purged(&l.id));
+            return Ok(Some(there.filter(|l| self.filter.lets_through(l)).collect()));
         }
         Ok(None)
     }

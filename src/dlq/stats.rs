@@ -87,7 +87,7 @@ pub async fn stats(transport: &dyn Transport, names: &Names, filter: &Filter, by
             letters += 1;
             let failure = letter.failure.as_ref();
             let key = Key {
-                stage: has(By::Stage).then_some(letter.stage),
+                stage: if has(By::Stage) { letter.stage } else { None },
                 class: failure.filter(|_| has(By::Class)).map(|f| f.class.to_string()),
                 host: if has(By::Host) { letter.host() } else { None },
                 fingerprint: if has(By::Fingerprint) { letter.fingerprint() } else { None },

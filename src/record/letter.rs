@@ -118,13 +118,12 @@ pub fn strip(h: &Headers) -> Headers {
     out
 }
 
-/// Headers for a replayed letter.
-pub fn replay_headers(h: &Headers, run: &str) -> Headers {
+/// Headers for a letter that is put back: as those of a record that was not tried yet.
+pub fn replay_headers(h: &Headers) -> Headers {
     let mut out = strip(h);
     for name in [headers::ATTEMPT, headers::NOT_BEFORE, headers::SLOT] {
         out.remove(name);
     }
-    out.set(headers::REPLAY, run.to_owned());
     out
 }
 

@@ -48,6 +48,7 @@ impl Letters {
         let topics: Vec<_> =
             topology::topics().into_iter().map(|t| Topic { name: names.full(&t.name), partitions: 3, ..t }).collect();
         let letter = |n: usize| Outgoing {
+            tombstone: false,
             topic: names.full("fetch.dlq").into(),
             partition: Some(i32::try_from(n % 3).unwrap()),
             key: Some(format!("k{n}").into()),
@@ -62,6 +63,10 @@ impl Letters {
     }
 
     fn replay(&self, flags: &[&str], failpoints: &str) -> Ended {
+        self.dlq(&[&["replay", "--all"], flags].concat(), failpoints)
+    }
+
+    fn dlq(&self, args: &[&str], failpoints: &str) -> Ended {
         let tidemill = Tidemill::new(self.folder.path());
         let mut c = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         clean(&mut c).current_dir(&tidemill.dir).arg("--data").arg(tidemill.data());
@@ -69,7 +74,7 @@ impl Letters {
             c.args(["--brokers", Kafka::shared()]);
             c.env("TIDEMILL_KAFKA__GROUP_PROTOCOL", protocol).env("TIDEMILL_KAFKA__SESSION_TIMEOUT", "3s");
         }
-        c.args(["--log", "warn", "dlq", "replay", "--all", "--json"]).args(flags);
+        c.args(["--log", "warn", "dlq"]).args(args).arg("--json");
         c.env("TIDEMILL_PREFIX", self.names.full("")).env("TIDEMILL_KAFKA__MEMBER", "m");
         if !failpoints.is_empty() {
             c.env("FAILPOINTS", failpoints);
@@ -146,6 +151,22 @@ fn a_replay_killed_at_each_of_its_own_steps_puts_each_letter_back_once() {
 #[test]
 fn a_replay_on_the_embedded_log_killed_at_each_of_its_steps_puts_each_letter_back_once() {
     is_killed_at(None, &OWN_STEPS);
+}
+
+/// What was marked stays marked, and the next purge does the rest.
+#[test]
+fn a_purge_killed_at_each_of_its_steps_goes_on() {
+    let letters = Letters::new(None);
+    let purge = |failpoints: &str| letters.dlq(&["purge", "--all", "--yes"], failpoints);
+    for (point, marked) in [("dlq.replay.before", 0), ("dlq.replay.after", 500), ("dlq.replay.before", 500)] {
+        let ended = purge(&format!("{point}=panic"));
+        assert_eq!(ended.code, None, "{ended:?}");
+        assert_eq!(letters.read(topology::REPLAYS).len(), marked, "{point}");
+    }
+    let done = purge("").expect(0).json();
+    assert_eq!((&done["letters"]["fetch.dlq"], &done["freed"]), (&1_000.into(), &LETTERS.into()), "{done}");
+    assert_eq!(letters.read("fetch.dlq").len(), 0);
+    assert_eq!(letters.replay(&[], "").expect(0).json()["matched"], 0);
 }
 
 #[test]

@@ -394,6 +394,13 @@ pub fn java_example(file: &str, args: &[&str]) -> Command {
     c
 }
 
+/// Dead letters as these libraries write them: `BOOTSTRAP spring|connect|streams|raw PREFIX`.
+pub fn java_letters(args: &[&str]) -> Command {
+    let mut c = script("java");
+    c.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--letters", "tests/letters/Letters.java"]).args(args);
+    c
+}
+
 /// One of the programs in `examples/python`.
 pub fn python_example(file: &str, args: &[&str]) -> Command {
     let mut c = script("python");

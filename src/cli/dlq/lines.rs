@@ -11,7 +11,7 @@ use crate::cli::decoded::Decoded;
 use crate::cli::produce::input::Input;
 use crate::cli::{Exit, lines};
 use crate::dlq::{self, Filter};
-use crate::topology::{Names, STAGES};
+use crate::topology::{self, Names, STAGES};
 use crate::transport::{Outgoing, Transport};
 
 /// Records and bytes in one append.
@@ -88,10 +88,18 @@ fn letter(names: &Names, line: &[u8]) -> Result<Outgoing, String> {
     let place: Place = serde_json::from_str(text)
         .map_err(|e| format!("it does not say where it rested, topic and partition ({e})"))?;
     // The prefix may be another's.
-    let stage = STAGES.iter().find(|d| place.topic == d.dlq() || place.topic.ends_with(&format!(".{}", d.dlq())));
-    let stage = stage.ok_or_else(|| format!("{} is no dead-letter topic, such as fetch.dlq", place.topic))?;
+    let is = |name: &str| place.topic == name || place.topic.ends_with(&format!(".{name}"));
+    let topic = match STAGES.iter().find(|d| is(&d.dlq())) {
+        Some(stage) => names.full(&stage.dlq()),
+        None if topology::topics().iter().any(|t| is(&t.name)) => {
+            return Err(format!("{} is no dead-letter topic, such as fetch.dlq", place.topic));
+        }
+        // Somebody else's.
+        None => place.topic,
+    };
     Ok(Outgoing {
-        topic: names.full(&stage.dlq()).into(),
+        tombstone: record.tombstone,
+        topic: topic.into(),
         partition: Some(place.partition),
         key: record.key.flatten(),
         value: record.value,

@@ -1,33 +1,50 @@
 //! `dlq`: what rests in the dead letters, by its causes and one by one, and putting it back.
 
+pub mod args;
 mod lines;
+mod purge;
 mod replay;
 mod show;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Result;
 use regex::Regex;
 use serde_json::json;
 
-use super::args::{Dlq as Args, LetterFlags};
+use super::decoded::visible;
+use super::topics::agreed;
 use super::{Exit, UsageError, explain, format};
 use crate::config::Config;
-use crate::dlq::{self, By, Filter, LetterId, Stats};
+use crate::dlq::{self, By, Filter, LetterId, Stats, Walk};
 use crate::jobs;
-use crate::pipeline::open_log;
+use crate::pipeline::{look_at_log, open_log};
 use crate::record::{now_ms, time};
+use args::{Dlq as Args, LetterFlags};
+
+/// Between two drawings of a bar.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Runs one of them.
 pub async fn run(args: Args, config: Config) -> Result<Exit> {
-    let (transport, names) = open_log(&config).await?;
+    let (transport, names) = match &args {
+        // Where letters are put, there must be topics.
+        Args::Import { .. } => open_log(&config).await?,
+        _ => look_at_log(&config).await?,
+    };
+    let walk = Arc::new(Walk::default());
+    let filter = |which| filter(which).map(|f| Filter { walk: Some(Arc::clone(&walk)), ..f });
     match args {
         Args::Stats { which, by, limit, all, json } => {
             let filter = Filter { not_replayed: !all, ..filter(which)? };
-            let stats = dlq::stats(&*transport, &names, &filter, &by).await?;
+            let stats = drawn(&walk, dlq::stats(&*transport, &names, &filter, &by)).await?;
             if json { format::print_json(&stats_json(&stats))? } else { print_stats(&stats, &by, limit) }
         }
         Args::Ls { which, limit, all, json } => {
             let filter = Filter { not_replayed: !all, ..filter(which)? };
-            let listing = dlq::list(&*transport, &names, &filter, limit).await?;
+            let listing = drawn(&walk, dlq::list(&*transport, &names, &filter, limit)).await?;
             let letters = listing.letters;
             if json {
                 format::print_json(&letters.iter().map(|l| show::as_json(l, false)).collect::<Vec<_>>())?;
@@ -38,12 +55,12 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
                 let f = l.failure.as_ref();
                 t.add_row(vec![
                     l.id.to_string(),
-                    f.map_or("?".into(), |f| f.class.to_string()),
-                    f.map_or(String::new(), |f| f.attempts.to_string()),
-                    f.map_or(String::new(), |f| time(f.at)),
+                    f.map_or("?".into(), |f| f.short_class().to_owned()),
+                    f.filter(|f| f.attempts > 0).map_or(String::new(), |f| f.attempts.to_string()),
+                    time(l.at()),
                     l.fingerprint().unwrap_or_default(),
                     format::cut(&l.url().unwrap_or_default(), 60),
-                    format::cut(f.map_or("", |f| &f.message), 80),
+                    format::cut(&visible(f.map_or("", |f| &f.message)), 80),
                 ]);
             }
             format::print_table(&t);
@@ -72,17 +89,29 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         Args::Replay { which, how, json } => {
             let filter = filter(which)?;
             if filter.is_everything() && !how.all {
-                let fix = "say which letters (ids, --stage, --class, --host, --fingerprint, --since, …), or --all";
+                let fix =
+                    "say which letters (ids, --topic, --stage, --class, --host, --fingerprint, --since, …), or --all";
                 return Err(UsageError(fix.into()).into());
             }
             let order = replay::order(&how);
-            let report = dlq::replay(&*transport, &names, &filter, &order).await?;
+            if order.edit.is_some() && !json {
+                replay::show_edit(&*transport, &names, &filter, &order).await?;
+                if !order.dry_run && !how.yes && !agreed().await? {
+                    eprintln!("nothing was replayed");
+                    return Ok(Exit::Failed);
+                }
+            }
+            let report = drawn(&walk, dlq::replay(&*transport, &names, &filter, &order)).await?;
             if json {
                 format::print_json(&replay::as_json(&report, &order))?
             } else {
                 replay::print(&report, &order)
             }
             return Ok(if report.stopped { Exit::Failed } else { Exit::Done });
+        }
+        Args::Purge { which, all, replayed, yes, dry_run: _, json } => {
+            let filter = Filter { replayed, ..filter(which)? };
+            return purge::run(&*transport, &names, (filter, &walk), all, yes, json).await;
         }
         Args::Export { which, all } => {
             let filter = Filter { not_replayed: !all, ..filter(which)? };
@@ -97,13 +126,34 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Does it under a bar that shows how far the walk through the letters is.
+async fn drawn<T>(walk: &Walk, work: impl Future<Output = T>) -> T {
+    let bar = format::bar(0);
+    bar.set_message("letters looked at,");
+    let mut look = tokio::time::interval(LOOK);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                bar.finish_and_clear();
+                return done;
+            }
+            _ = look.tick() => {
+                bar.set_length(walk.total.load(Ordering::Relaxed));
+                bar.set_position(walk.seen.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
 fn filter(which: LetterFlags) -> Result<Filter> {
     let ids = which.ids.iter().map(|id| id.parse()).collect::<Result<_, String>>().map_err(UsageError)?;
     // What is no expression, such as "[", is looked for as it is.
     let grep = which.grep.as_deref().map(|p| Regex::new(p).or_else(|_| Regex::new(&regex::escape(p)))).transpose()?;
-    let LetterFlags { stage, class, host, fingerprint, since, until, attempts, headers, path, .. } = which;
+    let LetterFlags { topics, stage, class, host, fingerprint, since, until, attempts, headers, path, .. } = which;
     let attempts = attempts.map_or((None, None), |a| (a.fewest, a.most));
     Ok(Filter {
+        topics,
         stage,
         class,
         host,
@@ -116,6 +166,8 @@ fn filter(which: LetterFlags) -> Result<Filter> {
         grep,
         path,
         not_replayed: false,
+        replayed: false,
+        walk: None,
     })
 }
 

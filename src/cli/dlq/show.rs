@@ -16,8 +16,10 @@ pub fn print(l: &Letter) {
     if let Some(f) = &l.failure {
         println!("failure   {}: {}", f.class, visible(&f.message));
         println!("cause     {}", l.fingerprint().unwrap_or_default());
-        println!("attempts  {}, given up by {} at {}", f.attempts, f.stage, time(f.at));
-        println!("from      {}/{}/{}", f.topic, f.partition, f.offset);
+        let by = if f.stage.is_empty() { f.writer.name() } else { &f.stage };
+        let attempts = if f.attempts > 0 { f.attempts.to_string() } else { "?".into() };
+        println!("attempts  {attempts}, given up by {by} at {}", time(l.at()));
+        println!("from      {}/{}/{}", f.topic, number(f.partition), number(f.offset));
     }
     println!("key       {}", visible(&l.record.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default()));
     println!("headers");
@@ -37,14 +39,20 @@ pub fn print(l: &Letter) {
     }
 }
 
+/// `?` when it is not known.
+fn number(n: Option<impl ToString>) -> String {
+    n.map_or_else(|| "?".into(), |n| n.to_string())
+}
+
 /// As JSON; `whole` with key, value (decoded, and its bytes) and headers.
 pub fn as_json(l: &Letter, whole: bool) -> Value {
     let f = l.failure.as_ref();
     let mut v = json!({
         "id": l.id.to_string(), "stage": l.stage, "url": l.url(), "fingerprint": l.fingerprint(),
         "replayed": l.replayed.is_some(), "replay": l.replayed.as_ref().map(|(run, _)| run.to_string()),
-        "class": f.map(|f| f.class.as_str()), "message": f.map(|f| &f.message), "attempts": f.map(|f| f.attempts),
-        "at": f.map(|f| f.at),
+        "writer": f.map(|f| f.writer.name()), "class": f.map(|f| f.class.as_str()), "message": f.map(|f| &f.message),
+        "attempts": f.map(|f| f.attempts), "at": l.at(), "topic": f.map(|f| &f.topic),
+        "partition": f.and_then(|f| f.partition), "offset": f.and_then(|f| f.offset),
     });
     if whole {
         let headers: &Headers = &l.record.headers;

@@ -15,7 +15,8 @@ use super::filter::Filter;
 use super::run::signal;
 use super::{Exit, UsageError, lines, topic_name};
 use crate::config::Config;
-use crate::pipeline::open_log;
+use crate::pipeline::{look_at_log, open_log};
+use crate::topology::Names;
 use crate::transport::tail::{From, Tail};
 use crate::transport::{Bounds, Incoming, Transport, TransportError};
 use read::Merge;
@@ -34,8 +35,21 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         return Err(UsageError("with --from, -n ends the output and --follow does not: leave one out".into()).into());
     }
     let filter = Filter::of(&args.which).map_err(|e| UsageError(format!("--grep: {e}")))?;
-    let (transport, names) = open_log(&config).await?;
-    let topic = names.full(&topic_name::find(&names, &args.topic)?.name);
+    let (transport, topic) = match topic_name::find(&Names::new(&config.prefix), &args.topic) {
+        Ok(ours) => {
+            let (transport, names) = open_log(&config).await?;
+            (transport, names.full(&ours.name))
+        }
+        // Another's topic, if there is one of that name; and no topic is made for it.
+        Err(none_of_ours) => {
+            let (transport, _) = look_at_log(&config).await?;
+            match transport.bounds(&args.topic).await {
+                Err(TransportError::NoTopic(_)) => return Err(none_of_ours.into()),
+                there => there?,
+            };
+            (transport, args.topic.clone())
+        }
+    };
     let mut out = Out::new(args.json);
     tokio::select! {
         shown = show(&*transport, &topic, &args, &filter, &mut out) => shown?,

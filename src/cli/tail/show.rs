@@ -108,6 +108,7 @@ mod tests {
         };
         let original = Headers(vec![("tidemill.job".into(), "j".into()), (TRACEPARENT.into(), "00".into())]);
         let r = Incoming {
+            tombstone: false,
             at: TopicPartition::new("t.fetch.dlq", 3),
             offset: 17,
             timestamp: 0,
