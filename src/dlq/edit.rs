@@ -42,7 +42,10 @@ impl std::str::FromStr for Edit {
     type Err = String;
     fn from_str(text: &str) -> Result<Edit, String> {
         let example = "write {\"value\": {\"url\": \"https://…\"}, \"headers\": {\"name\": \"text\"}}; null takes away";
-        let edit: Edit = serde_json::from_str(text).map_err(|e| format!("not an edit: {e}; {example}"))?;
+        // A list would be taken for the fields in their order.
+        let given = serde_json::from_str::<serde_json::Map<String, Json>>(text);
+        let edit = given.and_then(|map| serde_json::from_value(Json::Object(map)));
+        let edit: Edit = edit.map_err(|e| format!("not an edit: {e}; {example}"))?;
         match &edit.value {
             Some(Json::Array(_)) => serde_json::from_value::<json_patch::Patch>(edit.value.clone().unwrap_or_default())
                 .map(drop)
