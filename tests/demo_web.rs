@@ -567,6 +567,32 @@ fn survives(ending: &str) -> &'static Enriched {
 }
 
 #[test]
+fn what_pages_say_of_themselves_is_in_enriched_with_its_source() {
+    let mut told = 0;
+    for d in RUN.documents.iter().filter(|d| !d.gone) {
+        assert_eq!(d.author, (!d.authors.is_empty()).then(|| d.authors.join(", ")));
+        for (field, found) in
+            [("title", d.title.is_some()), ("authors", d.author.is_some()), ("date", d.date.is_some())]
+        {
+            // Plain text has a title and nothing that speaks for it.
+            let sure = found && d.page_kind.is_some();
+            assert_eq!(
+                (d.sources.contains_key(field), d.confidence.contains_key(field)),
+                (found, sure),
+                "{field} {d:?}"
+            );
+        }
+        assert_eq!(d.confidence["text"].score, d.text_confidence);
+        if d.sources.get("authors").is_some_and(|source| source == "json-ld") {
+            told += 1;
+            let structured: serde_json::Value = serde_json::from_str(d.structured.as_deref().unwrap()).unwrap();
+            assert_eq!(structured["json_ld"][0]["author"]["name"].as_str(), d.author.as_deref());
+        }
+    }
+    assert!(told > 10, "{told}");
+}
+
+#[test]
 fn a_bomb_is_not_opened() {
     let failure = dies("/bomb", FailureClass::Bomb, 1);
     let end = RUN.end(&RUN.task(RUN.target("/bomb")));

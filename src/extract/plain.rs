@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::html::{ExtractError, Extracted};
 use super::limits::Limits;
 use super::metadata::Metadata;
+use super::metadata::source::Source;
 use crate::record::Confidence;
 
 /// Characters of the first line that become the title.
@@ -23,7 +24,11 @@ pub fn extract(text: &str, limits: &Limits) -> Result<Extracted, ExtractError> {
     let page = Extracted {
         text: text.to_owned(),
         confidence: BTreeMap::from([("text", Confidence { score: 1.0, parts: BTreeMap::new() })]),
-        metadata: Metadata { title, ..Metadata::default() },
+        metadata: Metadata {
+            sources: title.iter().map(|_| ("title", Source::Page)).collect(),
+            title,
+            ..Metadata::default()
+        },
         ..Extracted::default()
     };
     if text.trim().is_empty() { Err(ExtractError::Empty(Box::new(page))) } else { Ok(page) }
@@ -37,6 +42,7 @@ mod tests {
     fn the_first_line_is_the_title() {
         let page = extract("\u{feff}\n ===\n  A title \nbody\n", &Limits::default()).unwrap_or_default();
         assert_eq!(page.metadata.title.as_deref(), Some("A title"));
+        assert_eq!(page.metadata.sources.get("title"), Some(&Source::Page));
         assert_eq!(page.text, "\n ===\n  A title \nbody");
         let long = extract(&"é".repeat(1_000), &Limits::default()).unwrap_or_default();
         assert_eq!(long.metadata.title.map(|title| title.chars().count()), Some(MAX_TITLE));

@@ -13,6 +13,8 @@ const MAX_LINK_TEXT: usize = 200;
 const MAX_TEXT: usize = 1_000;
 /// Bytes of JSON-LD read, all blocks together.
 const MAX_JSON_LD: usize = 1 << 20;
+/// Texts after the first heading among which a date is looked for, and bytes of one that may be a date and no more.
+const BARE: (usize, std::ops::Range<usize>) = (40, 8..60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Title,
@@ -21,6 +23,7 @@ enum Sort {
     Byline,
     User,
     MarkedDate,
+    Created,
     Changed,
     Date,
     License,
@@ -64,6 +67,9 @@ impl<'a> Statements<'a> {
                     }
                     push(&mut capture.text, tree.raw_text(id));
                 }
+                if !raw && said.has_heading {
+                    said.bare(tree.raw_text(id));
+                }
                 continue;
             }
             if captures.is_empty() {
@@ -80,6 +86,7 @@ impl<'a> Statements<'a> {
                 }
                 tags::SCRIPT => said.script(tree, id, &mut json_left),
                 tags::TABLE => said.has_tables = true,
+                tags::H1 => said.has_heading = true,
                 _ => {}
             }
             if let Some(capture) = said.statement(tree, id)
@@ -92,6 +99,17 @@ impl<'a> Statements<'a> {
             said.note(capture);
         }
         said
+    }
+
+    /// A text after the first heading.
+    fn bare(&mut self, raw: &str) {
+        let text = raw.trim_ascii();
+        if self.after_heading < BARE.0 && !text.is_empty() {
+            self.after_heading += 1;
+            if BARE.1.contains(&text.len()) && text.bytes().any(|b| b.is_ascii_digit()) {
+                self.bare.push(tidy(text));
+            }
+        }
     }
 
     fn script(&mut self, tree: &Tree<'a>, id: Id, left: &mut usize) {
@@ -148,6 +166,9 @@ impl<'a> Statements<'a> {
         if let Some(source) = marks.is_property("datepublished") {
             return self.date(&marks, Sort::MarkedDate, source, capture);
         }
+        if let Some(source) = marks.is_property("datecreated") {
+            return self.date(&marks, Sort::Created, source, capture);
+        }
         if let Some(source) = marks.is_property("datemodified") {
             return self.date(&marks, Sort::Changed, source, capture);
         }
@@ -199,11 +220,13 @@ impl<'a> Statements<'a> {
         if let Some(source) = marks.is_property("datepublished") {
             return self.date(marks, Sort::MarkedDate, source, capture);
         }
-        if let Some(source) = marks.is_property("datemodified")
-            && let Some(date) = value_of(marks.datetime).or_else(|| value_of(marks.content))
-            && self.changed.len() < MAX_STATEMENTS
-        {
-            self.changed.push(Found::new(date, source));
+        for (name, list) in [("datemodified", &mut self.changed), ("datecreated", &mut self.created)] {
+            if let Some(source) = marks.is_property(name)
+                && let Some(date) = value_of(marks.datetime).or_else(|| value_of(marks.content))
+                && list.len() < MAX_STATEMENTS
+            {
+                list.push(Found::new(date, source));
+            }
         }
         let sort = if marks.pubdate { Sort::MarkedDate } else { Sort::Date };
         self.date(marks, sort, Source::Page, capture)
@@ -217,23 +240,29 @@ impl<'a> Statements<'a> {
         source: Source,
         capture: impl Fn(Sort, Source) -> Option<Capture<'a>>,
     ) -> Option<Capture<'a>> {
-        let count = match sort {
-            Sort::MarkedDate => self.marked_dates.len(),
-            Sort::Changed => self.changed.len(),
-            _ => self.dates.len(),
-        };
-        if count >= MAX_STATEMENTS {
-            return None;
-        }
         let Some(date) = value_of(marks.datetime).or_else(|| value_of(marks.content)) else {
             return capture(sort, source);
         };
-        match sort {
-            Sort::MarkedDate => self.marked_dates.push(Found::new(date, source)),
-            Sort::Changed => self.changed.push(Found::new(date, source)),
-            _ => self.dates.push(date),
+        if let Some(list) = self.marked(sort) {
+            if list.len() < MAX_STATEMENTS {
+                list.push(Found::new(date, source));
+            }
+        } else if self.dates.len() < MAX_STATEMENTS {
+            self.dates.push(date);
         }
         None
+    }
+
+    /// The statements of this sort, if they are of those that have a source.
+    fn marked(&mut self, sort: Sort) -> Option<&mut Vec<Found<String>>> {
+        match sort {
+            Sort::MarkedAuthor => Some(&mut self.marked_authors),
+            Sort::MarkedDate => Some(&mut self.marked_dates),
+            Sort::Created => Some(&mut self.created),
+            Sort::Changed => Some(&mut self.changed),
+            Sort::License => Some(&mut self.licenses),
+            _ => None,
+        }
     }
 
     /// A `link` of the head.
@@ -285,33 +314,27 @@ impl<'a> Statements<'a> {
         if let Some(link) = capture.place.and_then(|place| self.links.get_mut(place)) {
             link.text = text.chars().take(MAX_LINK_TEXT).collect();
         }
+        if let Some(list) = self.marked(capture.sort) {
+            if !text.is_empty() && list.len() < MAX_STATEMENTS {
+                list.push(Found::new(text, capture.source));
+            }
+            return;
+        }
         let list = match capture.sort {
             Sort::Title => {
                 self.title = Some(text).filter(|text| !text.is_empty());
-                return;
-            }
-            Sort::Link => {
-                if let Some((anchor, user)) = capture.link {
-                    self.note_link(anchor, user, &text);
-                }
-                return;
-            }
-            Sort::MarkedAuthor | Sort::MarkedDate | Sort::Changed | Sort::License => {
-                let list = match capture.sort {
-                    Sort::MarkedAuthor => &mut self.marked_authors,
-                    Sort::MarkedDate => &mut self.marked_dates,
-                    Sort::Changed => &mut self.changed,
-                    _ => &mut self.licenses,
-                };
-                if !text.is_empty() && list.len() < MAX_STATEMENTS {
-                    list.push(Found::new(text, capture.source));
-                }
                 return;
             }
             Sort::Heading => &mut self.headings,
             Sort::Byline => &mut self.bylines,
             Sort::User => &mut self.users,
             Sort::Date => &mut self.dates,
+            _ => {
+                if let Some((anchor, user)) = capture.link {
+                    self.note_link(anchor, user, &text);
+                }
+                return;
+            }
         };
         if !text.is_empty() && list.len() < MAX_STATEMENTS {
             list.push(text);

@@ -94,7 +94,7 @@ pub fn read(
     Metadata {
         title: kept(&mut sources, "title", title),
         authors: kept(&mut sources, "authors", author::decide(said, subject, kind)).unwrap_or_default(),
-        date: kept(&mut sources, "date", date::decide(said, subject, url)),
+        date: kept(&mut sources, "date", date::decide(said, subject, url, kind)),
         modified: kept(&mut sources, "modified", date::modified(said, subject)),
         description: kept(&mut sources, "description", description),
         canonical: kept(

@@ -42,10 +42,14 @@ pub struct Statements<'a> {
     pub users: Vec<String>,
     /// `datetime`, `content` or text of elements marked as publication date.
     pub marked_dates: Vec<Found<String>>,
+    /// The same of those marked as date of creation.
+    pub created: Vec<Found<String>>,
     /// The same of those marked as date of the last change.
     pub changed: Vec<Found<String>>,
     /// `datetime` or text of other `time` elements and elements whose class speaks of a date.
     pub dates: Vec<String>,
+    /// Short texts with digits that stand alone soon after the first heading: perhaps a date.
+    pub bare: Vec<String>,
     /// Address or text of what is marked as the licence.
     pub licenses: Vec<Found<String>>,
     /// Address of what is marked as the page's picture.
@@ -60,6 +64,10 @@ pub struct Statements<'a> {
     pub has_items: bool,
     /// Is there a `typeof` or a `vocab`?
     pub has_rdfa: bool,
+    /// Has the first heading begun?
+    pub has_heading: bool,
+    /// Texts seen since.
+    pub after_heading: usize,
     /// Are there tables?
     pub has_tables: bool,
 }

@@ -128,10 +128,10 @@ mod tests {
     #[test]
     fn all_kinds_in_one() {
         let html = "<meta property=og:title content=T><script type='application/ld+json'>{\"a\":1,}</script>\
-            <div itemscope><i itemprop=b>2</i></div><div vocab=http://schema.org/ typeof=C></div>";
+            <div itemscope><i itemprop=b>2</i></div><div vocab=http://schema.org/ typeof=C><i property=d>3</i></div>";
         let expected = json!({
             "opengraph": {"title": "T"}, "json_ld": [{"a": 1}], "microdata": [{"properties": {"b": ["2"]}}],
-            "rdfa": [{"type": ["http://schema.org/C"], "properties": {}}],
+            "rdfa": [{"type": ["http://schema.org/C"], "properties": {"d": ["3"]}}],
         });
         assert_eq!(text(html), Some(expected));
         assert_eq!(text("<p>nothing"), None);

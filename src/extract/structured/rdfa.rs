@@ -53,14 +53,19 @@ pub fn read(tree: &Tree, base: Option<&Url>) -> Items {
         while reader.open.pop_if(|scope| scope.end <= id).is_some() {}
         reader.element(id);
     }
+    // What only has a type says nothing.
+    let Items { items, roots } = &mut reader.found;
+    roots.retain(|root| !items[*root].properties.is_empty());
     reader.found
 }
 
 impl Reader<'_, '_> {
     fn element(&mut self, id: Id) {
-        let (mut vocab, mut types, mut property, mut resource, mut prefix) = (None, None, None, None, None);
+        let (mut vocab, mut types, mut property, mut resource, mut prefix, mut rel) =
+            (None, None, None, None, None, None);
         for (name, value) in self.tree.attributes(id).take(crate::extract::scan::MANY) {
             let slot = match name.len() {
+                3 if name.eq_ignore_ascii_case("rel") => &mut rel,
                 5 if name.eq_ignore_ascii_case("vocab") => &mut vocab,
                 6 if name.eq_ignore_ascii_case("typeof") => &mut types,
                 6 if name.eq_ignore_ascii_case("prefix") => &mut prefix,
@@ -91,7 +96,9 @@ impl Reader<'_, '_> {
         if let Some(property) = says {
             let names: Vec<String> =
                 words(Some(property)).iter().filter_map(|name| self.name(name, vocabulary.is_some())).collect();
-            self.say(id, subject, &names, inner.filter(|_| types.is_some()), resource);
+            // Beside a `rel` of RDFa's, which is what the address is for, the property is of the text.
+            let pointed = rel.is_none_or(|rel| !rel.contains(':'));
+            self.say(id, subject, &names, inner.filter(|_| types.is_some()), resource.filter(|_| pointed), pointed);
         }
         let scope = Scope { end: self.tree.end(id), vocabulary, subject: inner };
         self.open.push(scope);
@@ -113,7 +120,15 @@ impl Reader<'_, '_> {
     }
 
     /// Notes what `id` says of `subject`: a thing, an address or its text.
-    fn say(&mut self, id: Id, subject: Option<usize>, names: &[String], thing: Option<usize>, resource: Option<&str>) {
+    fn say(
+        &mut self,
+        id: Id,
+        subject: Option<usize>,
+        names: &[String],
+        thing: Option<usize>,
+        resource: Option<&str>,
+        pointed: bool,
+    ) {
         if names.is_empty() {
             self.found.roots.extend(thing);
             return;
@@ -134,9 +149,10 @@ impl Reader<'_, '_> {
                 Worth::Text(self.values.bounded(address))
             }
             (None, None) => {
-                let pointed = ["href", "src"].into_iter().find(|name| self.tree.attribute(id, name).is_some());
-                let value = match pointed {
-                    Some(name) => self.values.address(id, name),
+                let address = ["href", "src"].into_iter().find(|name| self.tree.attribute(id, name).is_some());
+                let value = match address {
+                    Some(name) if pointed => self.values.address(id, name),
+                    Some(_) => self.values.text(id),
                     None => self.values.of(id),
                 };
                 Worth::Text(self.values.bounded(value))
@@ -228,10 +244,16 @@ mod tests {
     }
 
     #[test]
+    fn beside_a_rel_the_text_counts() {
+        let html = "<p typeof=v:Breadcrumb><a href=/a rel=v:url property=v:title>A</a><a href=/b rel=nofollow property=v:b>B</a>";
+        let expected = json!({"v:title": ["A"], "v:b": ["https://a.example/b"]});
+        assert_eq!(of(html)[0]["properties"], expected);
+    }
+
+    #[test]
     fn things_side_by_side_and_after_one_another() {
         let html = "<body vocab=http://schema.org/><div typeof=A></div><div typeof=B><i property=p>1</i></div><i property=q>2</i>";
         let expected = json!([
-            {"type": ["http://schema.org/A"], "properties": {}},
             {"type": ["http://schema.org/B"], "properties": {"p": ["1"]}},
             {"properties": {"q": ["2"]}},
         ]);
