@@ -2,7 +2,7 @@
 //! and CPU of each, over plain HTTP, TLS and HTTP/2. The server is a process of its own on the same machine.
 //!
 //! `cargo bench --bench fetch -- [PAGES] [KIB] [ROUNDS] [ONLY]`: so many pages of so many KiB (20,000 of 20) by each client
-//! in each of so many rounds (3); `ONLY` one kind of server: http, https or h2.
+//! in each of so many rounds (3), ratios within a round and of them the median; `ONLY` one kind of server: http, https or h2.
 //!
 //! The stage is measured as it is with the HTTP cache, without it, and with WARC files. Everything else is in force: address
 //! guard, robots.txt, breakers, politeness (with a delay of nothing), the host's lease in the store, limits of bodies.
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -89,10 +89,11 @@ async fn serve(kib: usize, ca: &Path) {
                 tokio::spawn(async move {
                     match acceptor {
                         None => answers(stream, body).await,
-                        Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => answers(stream, body).await,
-                            Err(_) => {}
-                        },
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                answers(stream, body).await;
+                            }
+                        }
                     }
                 });
             }
@@ -101,10 +102,14 @@ async fn serve(kib: usize, ca: &Path) {
     let _end = tokio::io::stdin().read(&mut [0]).await;
 }
 
-/// Makes so many requests at once; each tells how many bytes it has read.
-async fn course<F: Future<Output = usize>>(requests: impl Stream<Item = F>, pages: usize, kib: usize) -> Course {
+/// Makes so many requests at once, each in a task of its own, as the engine does; each tells how many bytes it has read.
+async fn course<F>(request: impl Fn(usize) -> F, pages: usize, kib: usize) -> Course
+where
+    F: Future<Output = usize> + Send + 'static,
+{
     let (started, before) = (Instant::now(), cpu());
-    let read: Vec<usize> = requests.buffer_unordered(AT_ONCE).collect().await;
+    let requests = futures::stream::iter((0..pages).map(|i| tokio::spawn(request(i))));
+    let read: Vec<usize> = requests.buffer_unordered(AT_ONCE).map(Result::unwrap).collect().await;
     let (wall, used) = (started.elapsed().as_secs_f64(), cpu() - before);
     assert!(read.len() == pages && read.iter().all(|n| *n == kib << 10), "not every body came whole");
     Course { rate: pages as f64 / wall, cpu: used / pages as f64 * 1e6 }
@@ -145,21 +150,21 @@ async fn round(kind: &str, port: u16, pages: usize, kib: usize, ca: &Path) -> [C
         }
     };
     let mut courses = [Course::default(); 4];
-    courses[0] = course(futures::stream::iter((0..pages).map(get)), pages, kib).await;
-    let ctx = Ctx::unplaced(Meta::read(&Headers::default(), "bench", 0, 0, now_ms()));
+    courses[0] = course(get, pages, kib).await;
+    let ctx = Arc::new(Ctx::unplaced(Meta::read(&Headers::default(), "bench", 0, 0, now_ms())));
     for (n, (cached, warc)) in [(false, false), (true, false), (false, true)].into_iter().enumerate() {
         let dir = tempfile::tempdir_in(".").unwrap();
-        let stage = stage(ca, dir.path(), cached, warc).await;
+        let stage = Arc::new(stage(ca, dir.path(), cached, warc).await);
         let handle = |i| {
-            let (task, stage, ctx) = (UrlTask::new(url(i)), &stage, &ctx);
+            let (task, stage, ctx) = (UrlTask::new(url(i)), Arc::clone(&stage), Arc::clone(&ctx));
             async move {
-                let outcome = stage.handle(task, ctx).await;
+                let outcome = stage.handle(task, &ctx).await;
                 let Outcome::Emit(records) = &outcome else { panic!("{outcome:?}") };
                 let [Record::Page(page)] = &records[..] else { panic!("no page") };
                 page.body.length as usize
             }
         };
-        courses[n + 1] = course(futures::stream::iter((0..pages).map(handle)), pages, kib).await;
+        courses[n + 1] = course(handle, pages, kib).await;
     }
     courses
 }
@@ -171,6 +176,7 @@ async fn main() {
     if args.first().is_some_and(|a| a == "serve") {
         return serve(number(1, 20), Path::new(&args[2])).await;
     }
+    let _already = rustls::crypto::ring::default_provider().install_default();
     let (pages, kib, rounds) = (number(0, 20_000), number(1, 20), number(2, 3));
     let dir = tempfile::tempdir().unwrap();
     let ca = dir.path().join("ca.pem");
@@ -187,24 +193,21 @@ async fn main() {
         ports.insert(kind, lines.next_line().await.unwrap().unwrap().parse::<u16>().unwrap());
     }
     let names = ["bare reqwest", "the stage", "with its cache", "with WARC files"];
-    println!(
-        "{pages} pages of {kib} KiB, {AT_ONCE} at once, {HOSTS} hosts; of {rounds} rounds that with the median ratio"
-    );
+    println!("{pages} pages of {kib} KiB, {AT_ONCE} at once, {HOSTS} hosts; medians of {rounds} rounds");
     for (kind, _) in KINDS.into_iter().filter(|(kind, _)| args.get(3).is_none_or(|only| only == kind)) {
         let mut all = vec![];
         for _ in 0..rounds {
             all.push(round(kind, ports[kind], pages, kib, &ca).await);
         }
         for (n, name) in names.iter().enumerate() {
-            let ratio = |c: &[Course; 4]| c[n].rate / c[0].rate;
-            all.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
-            let median = &all[all.len() / 2];
-            let (rate, cpu) = (median[n].rate, median[n].cpu);
-            println!(
-                "{kind:5}  {name:15}  {rate:6.0} pages/s  {:4.2}   {cpu:4.0} µs CPU a page  {:4.2}",
-                ratio(median),
-                cpu / median[0].cpu
-            );
+            let median = |of: fn(&Course) -> f64| {
+                let mut ratios: Vec<(f64, f64)> =
+                    all.iter().map(|c: &[Course; 4]| (of(&c[n]) / of(&c[0]), of(&c[n]))).collect();
+                ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
+                ratios[ratios.len() / 2]
+            };
+            let ((rates, rate), (cpus, cpu)) = (median(|c| c.rate), median(|c| c.cpu));
+            println!("{kind:5}  {name:15}  {rate:6.0} pages/s  {rates:4.2}   {cpu:4.0} µs CPU a page  {cpus:4.2}");
         }
     }
 }

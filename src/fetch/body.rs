@@ -18,6 +18,8 @@ use crate::warc::block::Block;
 const BATCH: usize = 64 << 10;
 /// Until so many bytes came the work is done on the spot, then on a thread where it holds up no task.
 const HERE: u64 = 256 << 10;
+/// Room made for a body on the word of its header. One that says so and does not come costs no more than this.
+const MOST_ROOM: usize = 64 << 10;
 /// A body that is over the limit at more than so many times its size is called a bomb, not large.
 const HONEST_RATIO: u64 = 40;
 
@@ -65,7 +67,7 @@ pub struct Receiver {
     waiting: usize,
     decoded: Decoded,
     /// Takes the bytes down as they come.
-    block: Option<Block>,
+    block: Option<Box<Block>>,
 }
 
 /// What a body decoded to until now.
@@ -73,7 +75,8 @@ struct Decoded {
     small: Vec<u8>,
     /// Bytes after which the rest is left.
     cut_at: Option<usize>,
-    large: Option<Draft>,
+    /// Boxed, as the block: a receiver is moved with every piece.
+    large: Option<Box<Draft>>,
     overflow: Option<Overflow>,
 }
 
@@ -111,7 +114,7 @@ impl Receiver {
 
     /// Takes the bytes down too, as they come.
     pub fn into_block(self, block: Option<Block>) -> Receiver {
-        Receiver { block, ..self }
+        Receiver { block: block.map(Box::new), ..self }
     }
 
     /// Of a body of which the first bytes are enough, decoded and in memory; no limit refuses what comes after them.
@@ -131,9 +134,14 @@ impl Receiver {
         self.decoded.cut_at.is_some_and(|bytes| self.decoded.small.len() >= bytes)
     }
 
-    /// Refuses a length that was announced.
-    pub fn announced(&self, length: u64) -> Result<(), FetchError> {
-        if length > self.limit.as_u64() { Err(self.too_large(format!("{length} bytes"))) } else { Ok(()) }
+    /// Refuses a length that was announced, or makes room for it.
+    pub fn announced(&mut self, length: u64) -> Result<(), FetchError> {
+        if length > self.limit.as_u64() {
+            return Err(self.too_large(format!("{length} bytes")));
+        }
+        let most = self.decoded.overflow.as_ref().map_or(0, |o| o.threshold).min(MOST_ROOM);
+        self.decoded.small.reserve_exact(usize::try_from(length).unwrap_or(usize::MAX).min(most));
+        Ok(())
     }
 
     /// The next bytes.
@@ -159,10 +167,10 @@ impl Receiver {
             all.decoder.finish().map_err(|e| all.failed(e.into()))?;
         }
         let received = match all.decoded.large {
-            Some(draft) => Received::Large(draft.into()),
+            Some(draft) => Received::Large(draft),
             None => Received::Small(all.decoded.small.into()),
         };
-        Ok((received, all.block))
+        Ok((received, all.block.map(|block| *block)))
     }
 
     fn too_large(&self, size: String) -> FetchError {
@@ -233,7 +241,7 @@ impl Decoded {
             None => {
                 let mut draft = overflow.drafts.begin()?;
                 draft.write(&mem::take(&mut self.small))?;
-                self.large.insert(draft)
+                self.large.insert(Box::new(draft))
             }
         };
         Ok(draft.write(bytes)?)

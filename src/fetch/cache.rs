@@ -4,6 +4,7 @@
 //! An entry is written before its page's record is committed, so it may outlive a crash that the record does not. It names
 //! its task: to that task it is never fresh, so the page is asked for again and comes, at worst from the cache by a 304.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_cache_semantics::{AfterResponse, BeforeRequest, CacheOptions, CachePolicy};
 use serde::{Deserialize, Serialize};
 use url::Url;
+use zstd::bulk::Compressor;
 
 use super::http::Answer;
 use crate::blob::{BlobError, Blobs};
@@ -83,13 +85,29 @@ pub struct Cache {
     config: config::Fetch,
 }
 
+thread_local! {
+    /// To make one costs more than to compress a page with it.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// A body, compressed.
+fn packed(body: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            None => kept.insert(Compressor::new(LEVEL).ok()?),
+        };
+        compressor.compress(body).ok()
+    })
+}
+
 impl Entry {
     fn write(&self) -> Option<Bytes> {
         let head = serde_json::to_vec(self).ok()?;
         let mut out = u32::try_from(head.len()).ok()?.to_le_bytes().to_vec();
         out.extend(head);
         if self.inline {
-            out.extend(zstd::encode_all(&self.body[..], LEVEL).ok()?);
+            out.extend(packed(&self.body)?);
         }
         Some(out.into())
     }

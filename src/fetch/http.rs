@@ -225,7 +225,7 @@ impl Client {
             return Ok(answer);
         }
         let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-        let receiver = receive(&header(CONTENT_ENCODING).unwrap_or_default())?.into_block(block);
+        let mut receiver = receive(&header(CONTENT_ENCODING).unwrap_or_default())?.into_block(block);
         if let Some(length) = header(CONTENT_LENGTH).and_then(|l| l.parse().ok()) {
             receiver.announced(length)?;
         }

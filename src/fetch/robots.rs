@@ -164,6 +164,9 @@ impl Origins {
     pub async fn answer(&self, url: &Url) -> (Known, bool) {
         let origin = url.origin().ascii_serialization();
         let before = self.known.get(&origin).await;
+        if let Some(known) = before.as_ref().filter(|r| r.until > Instant::now()) {
+            return (known.known.clone(), false);
+        }
         let read = async { Remembered::of(self.read(url).await, before, self.keep) };
         let outdated = |r: &Remembered| r.until <= Instant::now();
         let known = self.known.entry(origin).or_insert_with_if(read, outdated).await;

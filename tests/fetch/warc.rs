@@ -5,8 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::Response;
+use hyper::body::Bytes;
+
 use super::servers::{Server, answer, page};
 use super::services::warcio;
+use super::tls::TlsServer;
 use super::whole::{self, Running, Tidemill, decoded, eventually, log, output};
 use tidemill::record::Page;
 use tidemill::topology::PAGES;
@@ -77,6 +82,7 @@ fn records(file: &Path) -> Vec<serde_json::Value> {
         "http:content-encoding",
         "http:transfer-encoding",
         "http:x-crawler-transfer-encoding",
+        "warc-protocol",
         "warc-filename",
     ];
     let lines = output(&mut warcio(&["index", "-f", &fields.join(","), file]), "");
@@ -166,6 +172,34 @@ fn what_was_fetched_is_read_back_by_another_program() {
     let third = records(&plain);
     let [response] = of(&third, "response", &url("/same"))[..] else { panic!("{third:#?}") };
     assert!(response["warc-payload-digest"].as_str().unwrap().starts_with("sha256:"), "{response}");
+}
+
+/// An exchange over HTTP/2 reads as one of HTTP/1.1, and says what it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_2_is_written_as_http_1_1_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, folder) = (dir.path().join("ca.pem"), dir.path().join("archive"));
+    let answer = |path: &str| {
+        let status = if path == "/robots.txt" { 404 } else { 200 };
+        let head = Response::builder().header("content-type", "text/html").status(status);
+        head.body(Full::new(Bytes::from(page("weir")))).unwrap()
+    };
+    let server = TlsServer::start("127.0.0.1:0", &ca, &["h2"], answer).await;
+    let url = format!("https://tls.test:{}/page", server.address.port());
+    std::fs::write(dir.path().join("urls.txt"), &url).unwrap();
+    let mut c = Tidemill::new(dir.path()).command(&RUN);
+    c.args(["--resolve", "tls.test=127.0.0.1"])
+        .env("TIDEMILL_WARC__FOLDER", &folder)
+        .env("TIDEMILL_FETCH__CA_FILE", &ca);
+    tokio::task::spawn_blocking(move || Running::start(&mut c).ended(whole::LIMIT).expect(0)).await.unwrap();
+    let file = files(&folder, ".warc.gz").remove(0);
+    let records = records(&file);
+    let [response] = of(&records, "response", &url)[..] else { panic!("{records:#?}") };
+    assert_eq!((&response["warc-protocol"], &response["http:status"]), (&"h2".into(), &"200".into()));
+    assert_eq!(payload(&file, response), page("weir"));
+    let [request] = of(&records, "request", &url)[..] else { panic!("{records:#?}") };
+    let text = output(&mut warcio(&["extract", file.to_str().unwrap(), request["offset"].as_str().unwrap()]), "");
+    assert!(text.contains("GET /page HTTP/1.1\r\n") && text.to_lowercase().contains("\r\nhost: tls.test:"), "{text}");
 }
 
 /// A page that the cache has and no WARC file yet is fetched whole.
