@@ -133,7 +133,7 @@ fn write(records: &Path, lines: &Path, documents: usize) {
         let record = codec::encode(&d, &codec::Ids::default()).unwrap();
         records.write_all(&u32::try_from(record.len()).unwrap().to_le_bytes()).unwrap();
         records.write_all(&record).unwrap();
-        lines.write_all(&body::encode(&d).unwrap().lines).unwrap();
+        lines.write_all(&body::encode(&d, false).unwrap().lines).unwrap();
     }
     records.flush().unwrap();
     lines.flush().unwrap();

@@ -20,6 +20,7 @@ use tidemill::config;
 use tidemill::record::Enriched;
 use tidemill::sink::opensearch::OpenSearchIndex;
 use tidemill::sink::opensearch::client::Client;
+use tidemill::sink::opensearch::index::{self, Plan};
 use tidemill::sink::opensearch::reindex::{self, Step};
 use tidemill::sink::opensearch::schema::Schema;
 use tidemill::sink::{Query, Search, Sink, SinkError, Written};
@@ -620,4 +621,47 @@ async fn an_index_is_made_anew_while_documents_are_written() {
     // Found by another form of a word, which the copy had to make again.
     let found = sink.search(&Query { limit: 1, ..Query::new("ações") }).await.unwrap();
     assert!(found.total >= 2_999, "{}", found.total);
+}
+
+/// A stage of the user's own fills `vector`; with a dimension set it is indexed, and an index from before is copied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vectors_are_indexed_where_a_dimension_is_set() {
+    let own = Own::on(OpenSearch::shared());
+    let with = |id: &str, vector: Vec<f32>| Enriched { vector: Some(vector), ..document(id, 1, "vector") };
+    // Without: it is not sent.
+    own.open(|_| {}).put(Arc::new(with("d0", vec![1.0, 0.0, 0.0]))).await.unwrap();
+    let source = |id: &str| own.ask("GET", &format!("{}/_doc/{id}", own.alias()), &Json::Null)["_source"].clone();
+    assert_eq!(source("d0").get("vector"), None);
+
+    // The index of before lacks a setting that it can only have from its beginning.
+    let config = config::OpenSearch { url: own.url.clone(), vector_dimension: 3, ..config::OpenSearch::default() };
+    let (client, schema) = (Client::new(&config).unwrap(), Schema::of(&config, &own.prefix).unwrap());
+    let found = index::look(&client, &schema).await.unwrap();
+    let plan = index::plan(&schema, &found);
+    assert!(
+        plan.refused.iter().any(|r| r.why.contains("vector (index.knn is off)") && r.instead.contains("reindex")),
+        "{plan:?}"
+    );
+    for action in &plan.actions {
+        index::apply(&client, action).await.unwrap();
+    }
+    let way = reindex::way(&client, &schema).await.unwrap();
+    assert!(!way.needless, "{way:?}");
+    reindex::run(&client, &schema, &way, |_| {}).await.unwrap();
+    let found = index::look(&client, &schema).await.unwrap();
+    assert_eq!(index::plan(&schema, &found), Plan::default(), "it is as it should be");
+
+    let sink = own.open(|c| c.vector_dimension = 3);
+    for (id, vector) in [("d1", vec![1.0, 0.1, 0.0]), ("d2", vec![0.0, 1.0, 0.0]), ("d3", vec![0.9, 0.0, 0.1])] {
+        assert_eq!(sink.put(Arc::new(with(id, vector))).await, Ok(Written::Created), "{id}");
+    }
+    // Of another length: this document's own fault. One without a vector is a document like any other.
+    let refused = sink.put(Arc::new(with("d4", vec![1.0, 0.0]))).await.unwrap_err();
+    assert!(matches!(&refused, SinkError::Rejected(why) if why.contains("dimension")), "{refused:?}");
+    assert_eq!(sink.put(Arc::new(document("d5", 1, "none"))).await, Ok(Written::Created));
+    sink.flush().await.unwrap();
+    let near = json!({"size": 2, "query": {"knn": {"vector": {"vector": [1.0, 0.0, 0.0], "k": 2}}}});
+    let found = own.ask("POST", &format!("{}/_search", own.alias()), &near);
+    let ids: Vec<_> = found["hits"]["hits"].as_array().unwrap().iter().map(|h| h["_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["d1", "d3"], "{found}");
 }

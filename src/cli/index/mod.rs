@@ -23,7 +23,7 @@ pub async fn run(args: Args, config: Config) -> Result<Exit> {
         return Err(UsageError(why.into()).into());
     }
     let client = Client::new(&config.opensearch).map_err(UsageError)?;
-    let schema = Schema::new(&config.prefix, config.opensearch.shards).map_err(UsageError)?;
+    let schema = Schema::of(&config.opensearch, &config.prefix).map_err(UsageError)?;
     if let Args::Reindex { yes, delete_old, force, json } = args {
         return reindex::run(&client, &schema, &reindex::Wish { yes, delete_old, force, json }).await;
     }

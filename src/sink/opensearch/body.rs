@@ -73,6 +73,8 @@ struct Source<'a> {
     chars: i64,
     text: &'a str,
     attrs: &'a std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vector: Option<&'a [f32]>,
     /// Only said of those that are: a tombstone, which no search finds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     gone: bool,
@@ -92,8 +94,8 @@ impl Serialize for Stemmed<'_> {
     }
 }
 
-/// Why a document cannot be sent.
-pub fn encode(d: &Enriched) -> Result<Entry, String> {
+/// The lines, with the document's vector or without it; why a document cannot be sent.
+pub fn encode(d: &Enriched, vector: bool) -> Result<Entry, String> {
     if d.id.len() > ID {
         return Err(format!("the id of {} has {} bytes; OpenSearch takes {ID}", d.url, d.id.len()));
     }
@@ -125,6 +127,7 @@ pub fn encode(d: &Enriched) -> Result<Entry, String> {
         chars: d.chars,
         text: &d.text,
         attrs: &d.attrs,
+        vector: d.vector.as_deref().filter(|_| vector),
         gone: d.gone,
         stemmed: d.language.as_deref().and_then(schema::stems).map(|language| Stemmed {
             language,
@@ -156,7 +159,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     fn read(d: &Enriched) -> Vec<Json> {
-        let lines = encode(d).unwrap().lines;
+        let lines = encode(d, false).unwrap().lines;
         lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect()
     }
 
@@ -198,9 +201,17 @@ mod tests {
         assert_eq!(lines[1]["domains"], json!(["www.example.org", "example.org", "org"]));
         assert_eq!(lines[1]["stemmed"], json!({"pt": ["um\ndois", "", "três \u{2028}\0"]}));
         assert_eq!((&lines[1]["language_confidence"], lines.len()), (&Json::Null, 2));
-        let none = encode(&Enriched { language: Some("xx".into()), host: "::1".into(), ..d.clone() }).unwrap();
+        let none = encode(&Enriched { language: Some("xx".into()), host: "::1".into(), ..d.clone() }, false).unwrap();
         let none: Json = serde_json::from_slice(none.lines.split(|b| *b == b'\n').nth(1).unwrap()).unwrap();
         assert_eq!((&none["stemmed"], &none["domains"]), (&Json::Null, &json!(["::1"])));
-        assert!(encode(&Enriched { id: "x".repeat(513), ..d }).unwrap_err().contains("513"));
+        assert!(encode(&Enriched { id: "x".repeat(513), ..d }, false).unwrap_err().contains("513"));
+    }
+
+    #[test]
+    fn a_vector_is_sent_where_it_is_indexed() {
+        let d = Enriched { vector: Some(vec![0.5, -1.0]), ..Enriched::default() };
+        assert_eq!(read(&d)[1].get("vector"), None);
+        let lines = encode(&d, true).unwrap().lines;
+        assert!(String::from_utf8_lossy(&lines).contains(r#""vector":[0.5,-1.0]"#));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use tracing::warn;
 
 use super::client::{Answer, Away, Client, Method};
-use super::schema::{self, Schema};
+use super::schema::Schema;
 
 /// Why something of the index cannot be seen or done, in one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,7 +126,7 @@ pub fn plan(schema: &Schema, found: &Found) -> Plan {
         if index["aliases"][alias].is_null() {
             plan.actions.push(Action::AddAlias { index: name.clone(), alias: alias.clone() });
         }
-        fields(name, index, &mut plan);
+        fields(schema, name, index, &mut plan);
     }
     let writes = |index: &&Json| index["aliases"][alias]["is_write_index"].as_bool();
     let told: Vec<_> = found.indices.values().map(|index| writes(&index)).collect();
@@ -141,12 +141,16 @@ pub fn plan(schema: &Schema, found: &Found) -> Plan {
 }
 
 /// Fields that an index lacks or has otherwise.
-fn fields(name: &str, index: &Json, plan: &mut Plan) {
-    let (there, wanted) = (&index["mappings"], schema::mappings());
-    let analysis = &index["settings"]["index"]["analysis"];
+fn fields(schema: &Schema, name: &str, index: &Json, plan: &mut Plan) {
+    let (there, wanted) = (&index["mappings"], schema.mappings());
+    let settings = &index["settings"]["index"];
     let (mut new, mut wrong) = (Map::new(), vec![]);
     let mut compare = |field: &str, wanted: &Json, there: &Json, whole: (&str, Json)| match there {
-        Json::Null if known(wanted, analysis) => merge(&mut new, whole.0, whole.1),
+        // A setting that an index has from its beginning.
+        Json::Null if wanted["type"] == "knn_vector" && settings["knn"] != "true" => {
+            wrong.push(format!("{field} (index.knn is off)"));
+        }
+        Json::Null if known(wanted, &settings["analysis"]) => merge(&mut new, whole.0, whole.1),
         Json::Null => wrong.push(format!("{field} (its analyzer is missing)")),
         there if covers(there, wanted) => {}
         there => wrong.push(format!("{field} ({} → {})", kind(there), kind(wanted))),
@@ -180,7 +184,7 @@ fn fields(name: &str, index: &Json, plan: &mut Plan) {
 /// Whether an index, as `GET /<index>` shows it, has the fields and the shards that the schema says.
 pub(super) fn as_wanted(schema: &Schema, name: &str, index: &Json) -> bool {
     let mut plan = Plan::default();
-    fields(name, index, &mut plan);
+    fields(schema, name, index, &mut plan);
     let shards = "/settings/index/number_of_shards";
     plan == Plan::default() && index.pointer(shards) == schema.first_index().pointer(shards)
 }

@@ -65,7 +65,7 @@ impl OpenSearchIndex {
     /// The index of a prefix. To be called within a runtime, which the sender's task lives in.
     pub fn open(config: &config::OpenSearch, prefix: &str) -> Result<OpenSearchIndex, String> {
         let client = Arc::new(Client::new(config)?);
-        let schema = Schema::new(prefix, config.shards)?;
+        let schema = Schema::of(config, prefix)?;
         let bytes = |size: bytesize::ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
         let most = Limits { items: config.max_batch.max(1), bytes: bytes(config.max_batch_bytes) };
         let (writer, inbox) = batch::channel(most);
@@ -90,7 +90,7 @@ impl Sink for OpenSearchIndex {
         let wanted = (2 * document.text.len() / KIB + 1).min(self.rooms);
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let place = Arc::clone(&self.room).acquire_many_owned(wanted).await.map_err(|_| closed())?;
-        let mut entry = body::encode(&document).map_err(SinkError::Rejected)?;
+        let mut entry = body::encode(&document, self.schema.has_vector()).map_err(SinkError::Rejected)?;
         entry.place = Some(place);
         drop(document);
         self.writer.call(entry).await.unwrap_or_else(|_| Err(closed()))

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::config;
+
 /// Languages whose words are found in their other forms too: code, stemmer, whether articles run into the next word.
 const LANGUAGES: &[(&str, &str, bool)] = &[
     ("pt", "light_portuguese", false),
@@ -41,6 +43,8 @@ pub struct Schema {
     /// The first index behind it.
     pub index: String,
     shards: u16,
+    /// Numbers of a vector, and how vectors are compared.
+    vector: Option<(u16, String)>,
 }
 
 impl Schema {
@@ -54,7 +58,18 @@ impl Schema {
                  do, the first a letter or a digit; choose another prefix"
             ));
         }
-        Ok(Schema { index: format!("{alias}-000001"), alias, shards: shards.max(1) })
+        Ok(Schema { index: format!("{alias}-000001"), alias, shards: shards.max(1), vector: None })
+    }
+
+    /// As the configuration says, under a prefix.
+    pub fn of(config: &config::OpenSearch, prefix: &str) -> Result<Schema, String> {
+        let vector = (config.vector_dimension > 0).then(|| (config.vector_dimension, config.vector_space.clone()));
+        Ok(Schema { vector, ..Schema::new(prefix, config.shards)? })
+    }
+
+    /// Whether documents' vectors are indexed.
+    pub fn has_vector(&self) -> bool {
+        self.vector.is_some()
     }
 
     /// Body of `PUT /_index_template/<alias>`.
@@ -62,7 +77,7 @@ impl Schema {
         json!({
             "index_patterns": [format!("{}-*", self.alias)],
             "priority": 100,
-            "template": {"settings": {"index": self.settings()}, "mappings": mappings()},
+            "template": {"settings": {"index": self.settings()}, "mappings": self.mappings()},
             "_meta": {"made_by": "tidemill"},
         })
     }
@@ -70,18 +85,34 @@ impl Schema {
     /// Body of `PUT /<index>`.
     pub fn first_index(&self) -> Json {
         json!({
-            "settings": {"index": self.settings()}, "mappings": mappings(),
+            "settings": {"index": self.settings()}, "mappings": self.mappings(),
             "aliases": {&self.alias: {"is_write_index": true}},
         })
     }
 
     fn settings(&self) -> Json {
-        json!({
+        let mut settings = json!({
             "number_of_shards": self.shards.to_string(),
             // A copy where there is a second node.
             "auto_expand_replicas": "0-1",
             "analysis": analysis(),
-        })
+        });
+        if self.has_vector() {
+            // As a cluster shows it: in words.
+            settings["knn"] = "true".into();
+        }
+        settings
+    }
+
+    /// Fields. What is not named is kept and not indexed.
+    pub fn mappings(&self) -> Json {
+        let mut mappings = mappings();
+        if let Some((dimension, space)) = &self.vector {
+            // Lucene's, which every node has: the others are native libraries.
+            let method = json!({"name": "hnsw", "engine": "lucene", "space_type": space});
+            mappings["properties"]["vector"] = json!({"type": "knn_vector", "dimension": dimension, "method": method});
+        }
+        mappings
     }
 }
 
@@ -138,8 +169,8 @@ pub fn gone() -> Json {
     json!({"term": {"gone": true}})
 }
 
-/// Fields. What is not named is kept and not indexed.
-pub fn mappings() -> Json {
+/// Fields of every index.
+fn mappings() -> Json {
     let keyword = json!({"type": "keyword", "ignore_above": KEYWORD});
     let lower = json!({"type": "keyword", "normalizer": "lower", "ignore_above": KEYWORD});
     let words = json!({"type": "text", "analyzer": "folded"});
