@@ -3,12 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+
 use super::replays::Replays;
 use super::{Filter, Letter};
 use crate::topology::{Names, STAGES, StageDef, StageName};
 use crate::transport::tail::Range;
-use crate::transport::{Result, TopicPartition, Transport, TransportError};
+use crate::transport::{Incoming, Result, TopicPartition, Transport, TransportError};
 
+/// Partitions that are read at once.
+const READERS: usize = 4;
 /// How far clocks of those who write letters may differ: letters are in the order of their times give or take this, in ms.
 const CLOCKS: i64 = 600_000;
 
@@ -21,6 +27,7 @@ pub struct Scan<'a> {
     filter: &'a Filter,
     pub replays: Replays,
     ranges: Vec<(Option<StageName>, Range)>,
+    reading: FuturesUnordered<BoxFuture<'a, Read>>,
 }
 
 /// A topic of letters.
@@ -93,7 +100,7 @@ impl<'a> Scan<'a> {
         let since = filter.since.map(|t| t.saturating_sub(CLOCKS));
         let replays = Replays::load(transport, names, wanted, since).await?;
         ranges.reverse();
-        Ok(Scan { transport, names, filter, replays, ranges })
+        Ok(Scan { transport, names, filter, replays, ranges, reading: FuturesUnordered::new() })
     }
 
     /// Where it goes: topic (ours without prefix), partition, first offset, end.
@@ -108,14 +115,23 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// The next letters that the filter lets through, all of one partition; None at the end.
+    /// The next letters that the filter lets through, all of one partition, whose order they keep; None at the end. While they
+    /// are looked at, others are read.
     pub async fn next(&mut self) -> Result<Option<Vec<Letter>>> {
-        while let Some((stage, range)) = self.ranges.last_mut() {
-            let stage = *stage;
-            let Some(batch) = range.next(self.transport).await? else {
-                self.ranges.pop();
-                continue;
-            };
+        loop {
+            while self.reading.len() < READERS
+                && let Some((stage, range)) = self.ranges.pop()
+            {
+                self.reading.push(read(self.transport, stage, range));
+            }
+            let Some((stage, range, batch)) = self.reading.next().await else { return Ok(None) };
+            let Some(batch) = batch? else { continue };
+            let mut ahead = read(self.transport, stage, range);
+            // Begun at once: a read goes on by itself from then on.
+            match (&mut ahead).now_or_never() {
+                Some(done) => self.reading.push(std::future::ready(done).boxed()),
+                None => self.reading.push(ahead),
+            }
             if let Some(walk) = &self.filter.walk {
                 walk.seen.fetch_add(batch.len() as u64, Ordering::Relaxed);
             }
@@ -127,8 +143,18 @@ impl<'a> Scan<'a> {
             let there = letters.filter(|l| !self.replays.is_purged(&l.id));
             return Ok(Some(there.filter(|l| self.filter.lets_through(l)).collect()));
         }
-        Ok(None)
     }
+}
+
+/// What a read gives: the range comes back, to be read on.
+type Read = (Option<StageName>, Range, Result<Option<Vec<Incoming>>>);
+
+fn read(transport: &dyn Transport, stage: Option<StageName>, mut range: Range) -> BoxFuture<'_, Read> {
+    async move {
+        let batch = range.next(transport).await;
+        (stage, range, batch)
+    }
+    .boxed()
 }
 
 /// Where a time begins, by partition; nowhere without one.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::letter;
 use super::trace::TraceParent;
 
 /// Id of the input record; every descendant carries it.
@@ -32,13 +33,13 @@ pub const EXPIRES: &str = "tidemill.expires";
 /// The record was moved to the partition that owns its key (`1`).
 pub const MOVED: &str = "tidemill.moved";
 
-/// Our own names: most headers have one, and need not allocate it.
+/// Our own names: most headers have one, and need not allocate it. Letters have others besides.
 const KNOWN: [&str; 12] =
     [TASK, JOB, ATTEMPT, FIRST_SEEN, NOT_BEFORE, SLOT, URL, REPLAY, REPLAYS, TRACEPARENT, EXPIRES, MOVED];
 
 /// A header's name; ours are not copied.
 pub fn name(text: &str) -> Cow<'static, str> {
-    match KNOWN.iter().find(|k| **k == text) {
+    match KNOWN.iter().chain(&letter::OURS).find(|k| **k == text) {
         Some(known) => Cow::Borrowed(known),
         None => Cow::Owned(text.to_owned()),
     }

@@ -1,6 +1,8 @@
 //! The dead-letter envelope: the original key, value and headers byte for byte, plus failure headers in Kafka Connect's
 //! names (`__connect.errors.*`, KIP-298), so that tools which know those can read ours.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
@@ -31,7 +33,7 @@ pub const ATTEMPTS: &str = "tidemill.failure.attempts";
 pub const FAILED_STAGE: &str = "tidemill.failure.stage";
 
 /// All of these.
-const OURS: [&str; 11] = [
+pub const OURS: [&str; 11] = [
     TOPIC,
     PARTITION,
     OFFSET,
@@ -44,6 +46,9 @@ const OURS: [&str; 11] = [
     ATTEMPTS,
     FAILED_STAGE,
 ];
+
+/// Those that a failure is read from.
+const READ: [&str; 8] = [STAGE, TOPIC, PARTITION, OFFSET, CLASS, EXCEPTION_MESSAGE, ATTEMPTS, AT];
 
 /// Longest message kept in a header, in characters.
 const MESSAGE_LIMIT: usize = 2_000;
@@ -90,15 +95,23 @@ impl Failure {
 
     /// Reads a letter's failure; None when the headers are not there.
     pub fn read(h: &Headers) -> Option<Failure> {
+        // In one pass, for there are millions: the last of a name counts.
+        let mut found: [Option<&str>; READ.len()] = [None; READ.len()];
+        for (name, value) in &h.0 {
+            if let Some(i) = READ.iter().position(|n| n == name) {
+                found[i] = std::str::from_utf8(value).ok();
+            }
+        }
+        let [stage, topic, partition, offset, class, message, attempts, at] = found;
         Some(Failure {
-            stage: h.str(STAGE)?.to_owned(),
-            topic: h.str(TOPIC)?.to_owned(),
-            partition: i32::try_from(h.int(PARTITION)?).ok()?,
-            offset: h.int(OFFSET)?,
-            class: h.str(CLASS)?.parse().ok()?,
-            message: h.str(EXCEPTION_MESSAGE).unwrap_or_default().to_owned(),
-            attempts: h.int(ATTEMPTS).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-            at: h.int(AT).unwrap_or(0),
+            stage: stage?.to_owned(),
+            topic: topic?.to_owned(),
+            partition: partition?.parse().ok()?,
+            offset: offset?.parse().ok()?,
+            class: class?.parse().ok()?,
+            message: message.unwrap_or_default().to_owned(),
+            attempts: attempts.and_then(|n| n.parse().ok()).unwrap_or(0),
+            at: at.and_then(|n| n.parse().ok()).unwrap_or(0),
         })
     }
 }
@@ -138,11 +151,33 @@ pub fn fingerprint(stage: &str, class: &str, message: &str) -> String {
 pub fn shape(message: &str) -> String {
     // As much as a letter keeps of it, so that both have the same shape.
     let end = message.char_indices().nth(MESSAGE_LIMIT).map_or(message.len(), |(i, _)| i);
-    let unquoted = without_quotes(&message[..end]);
-    let apart = |c: char| c.is_whitespace() || "\"'`()[]{}<>,;=|“”‘«»".contains(c);
-    let words = unquoted.split(apart).map(|w| w.trim_matches(['.', ':', '!', '?', '-', '…']));
-    let words: Vec<String> = words.filter(|w| !w.is_empty() && !is_particular(w)).map(str::to_lowercase).collect();
-    words.join(" ")
+    let message = &message[..end];
+    let unquoted =
+        if message.contains(is_quote) { Cow::Owned(without_quotes(message)) } else { Cow::Borrowed(message) };
+    let apart = |c: char| {
+        c.is_whitespace()
+            || is_quote(c)
+            || matches!(c, '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | ',' | ';' | '=' | '|' | '”' | '»')
+    };
+    let mut shape = String::with_capacity(message.len());
+    for word in unquoted.split(apart).map(|w| w.trim_matches(['.', ':', '!', '?', '-', '…'])) {
+        if word.is_empty() || is_particular(word) {
+            continue;
+        }
+        if !shape.is_empty() {
+            shape.push(' ');
+        }
+        match word.is_ascii() {
+            true => shape.extend(word.chars().map(|c| c.to_ascii_lowercase())),
+            false => shape.push_str(&word.to_lowercase()),
+        }
+    }
+    shape
+}
+
+/// Opens a quotation.
+fn is_quote(c: char) -> bool {
+    matches!(c, '"' | '\'' | '`' | '“' | '‘' | '«')
 }
 
 /// Leaves out what stands in quotation marks. A mark opens where a word begins and closes where it ends, so an apostrophe
@@ -188,7 +223,7 @@ fn is_particular(word: &str) -> bool {
     let humps = pairs().filter(|(a, b)| a.is_lowercase() && b.is_uppercase()).count();
     let mut run = 0;
     let consonants = word.chars().map(|c| {
-        run = if c.is_ascii_lowercase() && !"aeiouy".contains(c) { run + 1 } else { 0 };
+        run = if c.is_ascii_lowercase() && !matches!(c, 'a' | 'e' | 'i' | 'o' | 'u' | 'y') { run + 1 } else { 0 };
         run
     });
     letters >= 8 && (humps >= 3 && humps * 5 >= letters || consonants.max().unwrap_or(0) >= 7)
