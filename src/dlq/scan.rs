@@ -14,7 +14,7 @@ use crate::transport::tail::Range;
 use crate::transport::{Incoming, Result, TopicPartition, Transport, TransportError};
 
 /// Partitions that are read at once.
-const READERS: usize = 4;
+const READERS: usize = 2;
 /// How far clocks of those who write letters may differ: letters are in the order of their times give or take this, in ms.
 const CLOCKS: i64 = 600_000;
 

@@ -93,26 +93,31 @@ pub async fn stats(transport: &dyn Transport, names: &Names, filter: &Filter, by
                 fingerprint: if has(By::Fingerprint) { letter.fingerprint() } else { None },
             };
             let at = letter.at();
-            let message = || failure.map_or("", |f| &f.message).chars().take(SAMPLE).collect::<String>();
+            let replayed = u64::from(letter.replayed.is_some());
+            let message = letter.failure.map(|f| f.message).unwrap_or_default();
             let Some(group) = groups.get_mut(&key) else {
                 if groups.len() == GROUPS {
                     others += 1;
                     continue;
                 }
-                let replayed = u64::from(letter.replayed.is_some());
-                let (message, sample) = (message(), letter.id);
+                let sample = letter.id;
                 groups.insert(key.clone(), Group { key, letters: 1, replayed, first: at, last: at, sample, message });
                 continue;
             };
             group.letters += 1;
-            group.replayed += u64::from(letter.replayed.is_some());
+            group.replayed += replayed;
             group.first = group.first.min(at);
             if at > group.last {
-                (group.last, group.message, group.sample) = (at, message(), letter.id);
+                (group.last, group.message, group.sample) = (at, message, letter.id);
             }
         }
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
+    for group in &mut groups {
+        if let Some((end, _)) = group.message.char_indices().nth(SAMPLE) {
+            group.message.truncate(end);
+        }
+    }
     groups.sort_by(|a, b| (b.letters, b.last, &b.sample).cmp(&(a.letters, a.last, &a.sample)));
     Ok(Stats { groups, letters, others })
 }

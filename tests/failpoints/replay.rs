@@ -195,7 +195,7 @@ fn a_replay_that_is_not_told_what_became_of_a_step_looks_it_up() {
     let letters = Letters::new(Some("classic"));
     let points = "kafka.commit.after=1*off->1*return(fatal)->off;kafka.commit.before=2*off->1*return(fatal)->off";
     let ended = letters.replay(&[], points).expect(0);
-    assert_eq!(ended.stderr.matches("a step of the replay is made again").count(), 2, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("a step of the run is made again").count(), 2, "{}", ended.stderr);
     let report = ended.json();
     assert_eq!((&report["replayed"], &report["already"]), (&LETTERS.into(), &0.into()), "{report}");
     letters.is_exact();

@@ -197,6 +197,8 @@ impl Look {
                 let mut c = client::looking(&self.config, ANYONE);
                 c.set("enable.partition.eof", "true")
                     .set("queued.max.messages.kbytes", "8192")
+                    // Headers are not counted there: of small records with many, 100,000 (the default) are 100 MiB.
+                    .set("queued.min.messages", "5000")
                     .set("fetch.wait.max.ms", "10");
                 c.create_with_context(Quiet).map_err(|e| self.explain(&e))?
             }
