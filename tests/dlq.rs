@@ -403,6 +403,12 @@ async fn what_is_thrown_away_is_gone_and_its_bytes_with_the_first_that_stays() {
     // The run of before still says what it did.
     let runs = dlq::runs(&*log, &names(), 9).await.unwrap();
     assert_eq!(runs.iter().map(|r| r.tally.letters).collect::<Vec<_>>(), [1, 1]);
+    // A letter of somebody else's topic, by its id alone.
+    log.create_topics(&[common::topic("theirs", 1)]).await.unwrap();
+    log.append(vec![placed("theirs", 0, "a"), placed("theirs", 0, "b")]).await.unwrap();
+    let theirs = Filter { ids: vec!["theirs/0/0".parse().unwrap()], ..Filter::default() };
+    let gone = dlq::purge(&*log, &names(), &theirs, "p4", false).await.unwrap();
+    assert_eq!((gone.total(), gone.freed), (1, 1));
     // With the last one goes all of it.
     let rest = dlq::purge(&*log, &names(), &Filter::default(), "p3", false).await.unwrap();
     assert_eq!((rest.total(), rest.freed), (1, 5));

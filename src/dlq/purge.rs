@@ -11,7 +11,7 @@ use super::{Filter, Letter, LetterId, Replay};
 use crate::record::now_ms;
 use crate::topology::Names;
 use crate::transport::tail::Range;
-use crate::transport::{Result, TopicPartition, Transport, TransportError};
+use crate::transport::{Result, Transport, TransportError};
 
 /// Letters in one step.
 const STEP: usize = 1_000;
@@ -97,7 +97,9 @@ async fn mark(
         }
     }
     steps.end(lock, transport, &mut scan.replays).await?;
-    free(transport, names, &Filter { topics: filter.topics.clone(), ..Filter::default() }, purged).await
+    // Ids name topics too.
+    let topics = if filter.ids.is_empty() { filter.topics.clone() } else { purged.letters.keys().cloned().collect() };
+    free(transport, names, &Filter { topics, ..Filter::default() }, purged).await
 }
 
 fn marker(letter: &Letter, run: &str, step: u64) -> Replay {
@@ -116,10 +118,9 @@ fn marker(letter: &Letter, run: &str, step: u64) -> Replay {
 async fn free(transport: &dyn Transport, names: &Names, all: &Filter, purged: &mut Purged) -> Result<()> {
     let scan = Scan::start(transport, names, all).await?;
     let mut topics: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
-    for (bare, partition, from, end) in scan.places() {
-        let id = |offset| LetterId { topic: bare.clone(), partition, offset };
-        let topic = id(0).full_topic(names);
-        let mut range = Range::new(TopicPartition::new(topic.as_str(), partition), from, end);
+    for (bare, at, from, end) in scan.places() {
+        let id = |offset| LetterId { topic: bare.clone(), partition: at.partition, offset };
+        let mut range = Range::new(at.clone(), from, end);
         // As far as letters follow each other that are thrown away; what the log has between them is nobody's.
         let (mut stays, mut gone) = (None, 0);
         while let (None, Some(batch)) = (stays, range.next(transport).await?) {
@@ -128,7 +129,7 @@ async fn free(transport: &dyn Transport, names: &Names, all: &Filter, purged: &m
         }
         if gone > 0 {
             purged.freed += gone;
-            topics.entry(topic).or_default().push((partition, stays.unwrap_or(end)));
+            topics.entry(at.topic.to_string()).or_default().push((at.partition, stays.unwrap_or(end)));
         }
     }
     for (topic, offsets) in topics {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! hold the lock ─► read the markers ─► walk through the letters, a step at a time:
-//!   those that have no marker ─► one transaction: records to the first retry topic, markers, status events, progress
+//!   those that have no marker ─► one transaction: records to where they go (`way.rs`), markers, status events, progress
 //!                                under the lock's epochs
 //!   not done, or the lock changed hands ─► hold it again, read the markers, the rest of the step once more
 //! ```

@@ -103,15 +103,12 @@ impl<'a> Scan<'a> {
         Ok(Scan { transport, names, filter, replays, ranges, reading: FuturesUnordered::new() })
     }
 
-    /// Where it goes: topic (ours without prefix), partition, first offset, end.
-    pub fn places(&self) -> impl Iterator<Item = (String, i32, i64, i64)> + use<'_> {
-        let bare = |stage: &Option<StageName>, topic: &str| match stage {
-            Some(_) => self.names.bare(topic).to_owned(),
-            None => topic.to_owned(),
-        };
-        self.ranges.iter().map(move |(stage, range)| {
+    /// Where it goes: the topic as ids name it, the partition, first offset, end.
+    pub fn places(&self) -> impl Iterator<Item = (String, TopicPartition, i64, i64)> + use<'_> {
+        self.ranges.iter().map(|(stage, range)| {
             let (at, from, end) = range.left();
-            (bare(stage, &at.topic), at.partition, from, end)
+            let bare = if stage.is_some() { self.names.bare(&at.topic) } else { &at.topic };
+            (bare.to_owned(), at.clone(), from, end)
         })
     }
 

@@ -1,4 +1,4 @@
-//! Dead letters by what they have in common: one pass, in memory that does not grow with them.
+//! Dead letters by what they have in common: one pass, which keeps groups and no letters.
 
 use std::collections::HashMap;
 

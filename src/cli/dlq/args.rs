@@ -1,4 +1,4 @@
-//! What `dlq` and `reprocess` are told.
+//! What `dlq` is told.
 
 use std::path::PathBuf;
 use std::time::Duration;
