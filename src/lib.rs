@@ -27,6 +27,7 @@ pub mod enrich;
 pub mod extract;
 pub mod failpoints;
 pub mod fetch;
+pub mod file_lock;
 pub mod index;
 pub mod jobs;
 pub mod monitor;

@@ -14,6 +14,7 @@ use super::args::Run as Args;
 use super::report::{Report, outcome_name};
 use super::{Exit, UsageError, format, urls};
 use crate::config::Config;
+use crate::file_lock::FileLock;
 use crate::jobs::{self, Lane, NewJob, Progress, Tracker, submit};
 use crate::pipeline::Pipeline;
 use crate::record::{OutcomeKind, StatusEvent, codec};
@@ -247,14 +248,13 @@ pub async fn finish(config: Config, source: String, urls: Vec<String>, options: 
 /// twice.
 struct Lock {
     path: std::path::PathBuf,
-    /// The lock goes with the file, however the process ends.
-    _file: File,
+    _file: FileLock,
 }
 
 fn lock(path: &Path) -> Result<Lock> {
     let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock { path: path.to_owned(), _file: file }),
+    match FileLock::take(file) {
+        Ok(file) => Ok(Lock { path: path.to_owned(), _file: file }),
         Err(TryLockError::WouldBlock) => {
             anyhow::bail!("another process is putting these URLs on the log; run this again when it is done")
         }

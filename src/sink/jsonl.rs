@@ -21,6 +21,7 @@ use tracing::{error, info};
 
 use super::{Sink, SinkError, Written, check};
 use crate::batch::{self, Batcher, Limits};
+use crate::file_lock::FileLock;
 use crate::record::Enriched;
 
 /// A batch: one write.
@@ -115,7 +116,7 @@ impl Seen {
 
 enum Out {
     /// Whole lines up to `length`; anything beyond is left from a write that failed.
-    File { file: File, length: u64 },
+    File { file: FileLock, length: u64 },
     /// Cannot be synced, cut or resumed.
     Stream(Box<dyn Write + Send>),
 }
@@ -138,10 +139,9 @@ impl Lines {
             let stream = OpenOptions::new().write(true).open(path).map_err(fail)?;
             return Ok(Lines { out: Out::Stream(Box::new(stream)), path: path.to_owned(), seen: Seen::default() });
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
+        let mut file = match FileLock::take(file) {
+            Ok(file) => file,
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError(format!(
                     "{} is being written by another process; choose another file or end that process",
@@ -149,7 +149,7 @@ impl Lines {
                 )));
             }
             Err(TryLockError::Error(e)) => return Err(fail(e)),
-        }
+        };
         let mut seen = Seen::default();
         let length = match mode {
             Mode::Fresh => 0,

@@ -11,6 +11,7 @@ use super::block::Format;
 use super::member::Member;
 use super::{WarcError, record, scan};
 use crate::config;
+use crate::file_lock::FileLock;
 use crate::record::now_ms;
 
 const OPEN: &str = "open";
@@ -27,7 +28,7 @@ pub struct Files {
 }
 
 struct Current {
-    file: File,
+    file: FileLock,
     /// With `.open`.
     path: PathBuf,
     length: u64,
@@ -107,7 +108,7 @@ impl Files {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(e),
             };
-            file.lock()?;
+            let file = FileLock::wait(file)?;
             // Somebody who mends files may have found it before it was locked, and taken it for one that was left.
             if !path.exists() {
                 continue;
@@ -150,12 +151,10 @@ impl Files {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(e),
         };
-        if file.try_lock().is_err() || !path.exists() {
-            // It is being written, or was ended a moment ago.
-            return Ok(());
-        }
+        // If not, it is being written, or was ended a moment ago.
+        let Some(file) = FileLock::take(file).ok().filter(|_| path.exists()) else { return Ok(()) };
         let named = path.with_extension("");
-        let whole = scan::whole_until(&file, named.extension().is_some_and(|e| e == "gz"))?;
+        let whole = scan::whole_until(&*file, named.extension().is_some_and(|e| e == "gz"))?;
         let torn = file.metadata()?.len() - whole;
         if whole == 0 {
             return fs::remove_file(path);

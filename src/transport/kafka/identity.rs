@@ -4,6 +4,7 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
+use crate::file_lock::FileLock;
 use crate::transport::{Result, TransportError};
 
 /// Processes that may share a data folder.
@@ -12,8 +13,7 @@ const SLOTS: usize = 1024;
 /// A name, held as long as this lives.
 pub struct Identity {
     pub name: String,
-    /// The lock goes with the file, however the process ends.
-    _slot: File,
+    _slot: FileLock,
 }
 
 /// Host, data folder, and the first number that no other process on that folder has: `host-1f0c-0`.
@@ -30,8 +30,8 @@ pub fn identify(data: &Path) -> Result<Identity> {
     for slot in 0..SLOTS {
         let path = data.join(format!("member-{slot}.lock"));
         let file = File::create(&path).map_err(|e| refused(e, &path))?;
-        match file.try_lock() {
-            Ok(()) => return Ok(Identity { name: format!("{host}-{folder:04x}-{slot}"), _slot: file }),
+        match FileLock::take(file) {
+            Ok(locked) => return Ok(Identity { name: format!("{host}-{folder:04x}-{slot}"), _slot: locked }),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(e)) => return Err(refused(e, &path)),
         }

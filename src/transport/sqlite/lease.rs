@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::writer::Writer;
 use super::{Wake, schema};
+use crate::file_lock::FileLock;
 use crate::record::now_ms;
 use crate::transport::{Result, TransportError};
 
@@ -29,7 +30,7 @@ const WATCH: Duration = Duration::from_millis(50);
 /// This process among those that share the file: a lock file, and a thread that gives signs of life.
 pub struct Process {
     /// Held locked as long as the process lives.
-    _lock: File,
+    _lock: FileLock,
     lock_path: PathBuf,
     members: Arc<Mutex<HashSet<Arc<str>>>>,
 }
@@ -41,8 +42,7 @@ impl Process {
         let fail = |e: std::io::Error| {
             TransportError::Fatal(format!("cannot lock {}: {e}; check the folder's permissions", lock_path.display()))
         };
-        let lock = File::create(&lock_path).map_err(fail)?;
-        lock.lock().map_err(fail)?;
+        let lock = File::create(&lock_path).and_then(FileLock::wait).map_err(fail)?;
         let members = Arc::new(Mutex::new(HashSet::new()));
         let watched = Arc::downgrade(&members);
         let reader = schema::open_reader(path)?;
