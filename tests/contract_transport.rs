@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tidemill::config::GroupProtocol;
 use tidemill::record::Headers;
 use tidemill::topology::{CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_MS};
 use tidemill::transport::partitioner::partition;
-use tidemill::transport::{Batch, Committed, Outgoing, Progress, TopicPartition, Transport, TransportError};
+use tidemill::transport::{Batch, Committed, Outgoing, Progress, See, TopicPartition, Transport, TransportError};
 
 macro_rules! on {
     ($module:ident, $log:expr, $($test:ident,)*) => {
@@ -454,6 +454,15 @@ async fn reads_bounds_and_tails_need_no_group(log: &dyn Log) {
     // A limit of bytes never means no progress.
     assert_eq!(offsets(0, 100, 1).await, [0]);
     assert!(offsets(0, 100, 3000).await.len() <= 4);
+
+    // Handed over one by one, they are the same.
+    let seen = Arc::new(Mutex::new(vec![]));
+    let seeing = Arc::clone(&seen);
+    let see: See = Arc::new(move |r| seeing.lock().unwrap().push(r));
+    assert_eq!(t.visit(&at, 4, 3, 1 << 20, Arc::clone(&see)).await.unwrap(), Some(7));
+    assert_eq!(t.visit(&at, 10, 3, 1 << 20, see).await.unwrap(), None);
+    let read = t.read(&at, 4, 3, 1 << 20).await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), read);
 
     let other = log.open().await;
     let waiting = Instant::now();

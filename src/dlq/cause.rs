@@ -7,6 +7,8 @@
 //! | Kafka Connect (KIP-298) | `__connect.errors.*` | decimal |
 //! | Kafka Streams (KIP-1034) | `__streams.errors.*` | decimal |
 
+use std::borrow::Cow;
+
 use crate::record::Headers;
 use crate::record::letter::Failure;
 
@@ -31,7 +33,7 @@ pub struct Cause {
     pub partition: Option<i32>,
     pub offset: Option<i64>,
     /// Failure class of ours; else the name of an exception, of the innermost that is told.
-    pub class: String,
+    pub class: Cow<'static, str>,
     /// What it says; empty when it says nothing.
     pub message: String,
     /// Attempts made; 0 when it is not said.
@@ -82,7 +84,7 @@ impl From<Failure> for Cause {
             topic: f.topic,
             partition: Some(f.partition),
             offset: Some(f.offset),
-            class: f.class.to_string(),
+            class: f.class.as_str().into(),
             message: f.message,
             attempts: f.attempts,
             at: f.at,
@@ -115,7 +117,7 @@ fn spring(h: &Headers) -> Option<Cause> {
         partition: first("kafka_dlt-original-partition").and_then(big_endian).and_then(|n| i32::try_from(n).ok()),
         offset: first("kafka_dlt-original-offset").and_then(big_endian),
         message: message_of(message.strip_prefix("Listener failed; ").unwrap_or(message), class, trace),
-        class: class.unwrap_or_default().to_owned(),
+        class: class.unwrap_or_default().to_owned().into(),
         attempts: ["retry_topic-attempts", "kafka_deliveryAttempt"]
             .iter()
             .find_map(|n| h.get(n).and_then(|v| big_endian(v)))
@@ -148,7 +150,7 @@ fn decimal(h: &Headers, prefix: &str, [class, message, trace]: [&str; 3]) -> Opt
         partition: said("partition").and_then(|n| n.parse().ok()),
         offset: said("offset").and_then(|n| n.parse().ok()),
         message: message_of(said(message).unwrap_or_default(), said(class), said(trace)),
-        class: said(class).unwrap_or_default().to_owned(),
+        class: said(class).unwrap_or_default().to_owned().into(),
         attempts: 0,
         at: 0,
     })

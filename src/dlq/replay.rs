@@ -355,7 +355,7 @@ fn put_back(
         url: letter.url().unwrap_or_default(),
         stage: replay.stage.clone(),
         outcome: OutcomeKind::Replayed,
-        class: letter.failure.as_ref().map(|f| f.class.clone()),
+        class: letter.failure.as_ref().map(|f| f.class.to_string()),
         message: Some(format!("replay {run}")),
         attempt: 0,
         at: replay.at,

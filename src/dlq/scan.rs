@@ -1,17 +1,18 @@
 //! A walk through the dead letters.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 
 use super::replays::Replays;
 use super::{Filter, Letter};
 use crate::topology::{Names, STAGES, StageDef, StageName};
 use crate::transport::tail::Range;
-use crate::transport::{Incoming, Result, TopicPartition, Transport, TransportError};
+use crate::transport::{Incoming, Result, See, TopicPartition, Transport, TransportError};
 
 /// Partitions that are read at once.
 const READERS: usize = 2;
@@ -112,6 +113,35 @@ impl<'a> Scan<'a> {
         })
     }
 
+    /// Hands over all letters that the filter lets through, for those who keep none: on the threads that read, of several
+    /// partitions side by side, in order within each.
+    pub async fn visit(self, take: impl Fn(Letter) + Send + Sync + 'static) -> Result<()> {
+        let Scan { transport, names, filter, replays, ranges, .. } = self;
+        let shared = Arc::new((names.clone(), filter.clone(), replays, take));
+        let visits = ranges.into_iter().rev().map(|(stage, mut range)| {
+            let shared = Arc::clone(&shared);
+            let see: See = Arc::new(move |record| {
+                let (names, filter, replays, take) = &*shared;
+                if let Some(letter) = meant(names, filter, replays, stage, record) {
+                    take(letter);
+                }
+            });
+            async move {
+                loop {
+                    let (_, before, _) = range.left();
+                    if !range.visit(transport, &see).await? {
+                        return Ok(());
+                    }
+                    if let Some(walk) = &filter.walk {
+                        let (_, next, _) = range.left();
+                        walk.seen.fetch_add(u64::try_from(next - before).unwrap_or(0), Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        stream::iter(visits).buffer_unordered(READERS).try_collect().await
+    }
+
     /// The next letters that the filter lets through, all of one partition, whose order they keep; None at the end. While they
     /// are looked at, others are read.
     pub async fn next(&mut self) -> Result<Option<Vec<Letter>>> {
@@ -132,15 +162,17 @@ impl<'a> Scan<'a> {
             if let Some(walk) = &self.filter.walk {
                 walk.seen.fetch_add(batch.len() as u64, Ordering::Relaxed);
             }
-            let letters = batch.into_iter().map(|r| {
-                let mut letter = Letter::read(stage, self.names, r);
-                letter.replayed = self.replays.get(&letter.id);
-                letter
-            });
-            let there = letters.filter(|l| !self.replays.is_purged(&l.id));
-            return Ok(Some(there.filter(|l| self.filter.lets_through(l)).collect()));
+            let letters = batch.into_iter().filter_map(|r| meant(self.names, self.filter, &self.replays, stage, r));
+            return Ok(Some(letters.collect()));
         }
     }
+}
+
+/// The letter of a record, if it was not thrown away and the filter lets it through.
+fn meant(names: &Names, filter: &Filter, replays: &Replays, stage: Option<StageName>, r: Incoming) -> Option<Letter> {
+    let mut letter = Letter::read(stage, names, r);
+    letter.replayed = replays.get(&letter.id);
+    (!replays.is_purged(&letter.id) && filter.lets_through(&letter)).then_some(letter)
 }
 
 /// What a read gives: the range comes back, to be read on.

@@ -1,9 +1,12 @@
 //! Dead letters by what they have in common: one pass, which keeps groups and no letters.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::scan::Scan;
-use super::{Filter, LetterId};
+use super::{Filter, Letter, LetterId};
 use crate::topology::{Names, StageName};
 use crate::transport::{Result, Transport};
 
@@ -47,7 +50,7 @@ impl std::str::FromStr for By {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Key {
     pub stage: Option<StageName>,
-    pub class: Option<String>,
+    pub class: Option<Cow<'static, str>>,
     pub host: Option<String>,
     pub fingerprint: Option<String>,
 }
@@ -76,42 +79,63 @@ pub struct Stats {
     pub others: u64,
 }
 
-/// Groups the letters that a filter lets through.
-pub async fn stats(transport: &dyn Transport, names: &Names, filter: &Filter, by: &[By]) -> Result<Stats> {
-    let mut scan = Scan::start(transport, names, filter).await?;
-    let mut groups: HashMap<Key, Group> = HashMap::new();
-    let (mut letters, mut others) = (0, 0);
-    let has = |b| by.contains(&b);
-    while let Some(batch) = scan.next().await? {
-        for letter in batch {
-            letters += 1;
-            let failure = letter.failure.as_ref();
-            let key = Key {
-                stage: if has(By::Stage) { letter.stage } else { None },
-                class: failure.filter(|_| has(By::Class)).map(|f| f.class.to_string()),
-                host: if has(By::Host) { letter.host() } else { None },
-                fingerprint: if has(By::Fingerprint) { letter.fingerprint() } else { None },
-            };
-            let at = letter.at();
-            let replayed = u64::from(letter.replayed.is_some());
-            let message = letter.failure.map(|f| f.message).unwrap_or_default();
-            let Some(group) = groups.get_mut(&key) else {
-                if groups.len() == GROUPS {
-                    others += 1;
-                    continue;
-                }
-                let sample = letter.id;
-                groups.insert(key.clone(), Group { key, letters: 1, replayed, first: at, last: at, sample, message });
-                continue;
-            };
-            group.letters += 1;
-            group.replayed += replayed;
-            group.first = group.first.min(at);
-            if at > group.last {
-                (group.last, group.message, group.sample) = (at, message, letter.id);
-            }
+impl Key {
+    fn of(letter: &Letter, by: &[By]) -> Key {
+        let has = |b| by.contains(&b);
+        let failure = letter.failure.as_ref();
+        Key {
+            stage: if has(By::Stage) { letter.stage } else { None },
+            class: failure.filter(|_| has(By::Class)).map(|f| f.class.clone()),
+            host: if has(By::Host) { letter.host() } else { None },
+            fingerprint: if has(By::Fingerprint) { letter.fingerprint() } else { None },
         }
     }
+}
+
+/// What a pass has counted.
+#[derive(Default)]
+struct Count {
+    groups: HashMap<Key, Group>,
+    letters: u64,
+    others: u64,
+}
+
+impl Count {
+    fn add(&mut self, key: Key, letter: Letter) {
+        self.letters += 1;
+        let at = letter.at();
+        let replayed = u64::from(letter.replayed.is_some());
+        let message = letter.failure.map(|f| f.message).unwrap_or_default();
+        let Some(group) = self.groups.get_mut(&key) else {
+            if self.groups.len() == GROUPS {
+                self.others += 1;
+                return;
+            }
+            let sample = letter.id;
+            let group = Group { key: key.clone(), letters: 1, replayed, first: at, last: at, sample, message };
+            self.groups.insert(key, group);
+            return;
+        };
+        group.letters += 1;
+        group.replayed += replayed;
+        group.first = group.first.min(at);
+        if (at, &letter.id) > (group.last, &group.sample) {
+            (group.last, group.message, group.sample) = (at, message, letter.id);
+        }
+    }
+}
+
+/// Groups the letters that a filter lets through.
+pub async fn stats(transport: &dyn Transport, names: &Names, filter: &Filter, by: &[By]) -> Result<Stats> {
+    let count = Arc::new(Mutex::new(Count::default()));
+    let (counting, by) = (Arc::clone(&count), by.to_vec());
+    let scan = Scan::start(transport, names, filter).await?;
+    scan.visit(move |letter| {
+        let key = Key::of(&letter, &by);
+        counting.lock().unwrap_or_else(PoisonError::into_inner).add(key, letter);
+    })
+    .await?;
+    let Count { groups, letters, others } = mem::take(&mut *count.lock().unwrap_or_else(PoisonError::into_inner));
     let mut groups: Vec<Group> = groups.into_values().collect();
     for group in &mut groups {
         if let Some((end, _)) = group.message.char_indices().nth(SAMPLE) {

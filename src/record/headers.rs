@@ -1,6 +1,7 @@
 //! Record headers: the raw list, and the names Tidemill reads.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 
@@ -34,12 +35,22 @@ pub const EXPIRES: &str = "tidemill.expires";
 pub const MOVED: &str = "tidemill.moved";
 
 /// Our own names: most headers have one, and need not allocate it. Letters have others besides.
-const KNOWN: [&str; 12] =
+const OURS: [&str; 12] =
     [TASK, JOB, ATTEMPT, FIRST_SEEN, NOT_BEFORE, SLOT, URL, REPLAY, REPLAYS, TRACEPARENT, EXPIRES, MOVED];
+
+/// All of these by their length: each header of each record is looked up.
+static KNOWN: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
+    let mut by_length = vec![];
+    for name in OURS.into_iter().chain(letter::OURS) {
+        by_length.resize(by_length.len().max(name.len() + 1), vec![]);
+        by_length[name.len()].push(name);
+    }
+    by_length
+});
 
 /// A header's name; ours are not copied.
 pub fn name(text: &str) -> Cow<'static, str> {
-    match KNOWN.iter().chain(&letter::OURS).find(|k| **k == text) {
+    match KNOWN.get(text.len()).and_then(|same| same.iter().find(|k| **k == text)) {
         Some(known) => Cow::Borrowed(known),
         None => Cow::Owned(text.to_owned()),
     }

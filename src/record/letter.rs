@@ -150,14 +150,16 @@ pub fn fingerprint(stage: &str, class: &str, message: &str) -> String {
 /// case.
 pub fn shape(message: &str) -> String {
     // As much as a letter keeps of it, so that both have the same shape.
-    let end = message.char_indices().nth(MESSAGE_LIMIT).map_or(message.len(), |(i, _)| i);
-    let message = &message[..end];
-    let unquoted =
-        if message.contains(is_quote) { Cow::Owned(without_quotes(message)) } else { Cow::Borrowed(message) };
-    let apart = |c: char| {
-        c.is_whitespace()
-            || is_quote(c)
-            || matches!(c, '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | ',' | ';' | '=' | '|' | '”' | '»')
+    let message = match message.len() > MESSAGE_LIMIT {
+        true => message.char_indices().nth(MESSAGE_LIMIT).map_or(message, |(i, _)| &message[..i]),
+        false => message,
+    };
+    // Most messages are ASCII without quotes, which a look at the bytes tells.
+    let quoted = message.bytes().any(|b| matches!(b, b'"' | b'\'' | b'`' | 0x80..)) && message.contains(is_quote);
+    let unquoted = if quoted { Cow::Owned(without_quotes(message)) } else { Cow::Borrowed(message) };
+    let apart = |c: char| match APART.get(c as usize) {
+        Some(apart) => *apart,
+        None => c.is_whitespace() || is_quote(c) || matches!(c, '”' | '»'),
     };
     let mut shape = String::with_capacity(message.len());
     for word in unquoted.split(apart).map(|w| w.trim_matches(['.', ':', '!', '?', '-', '…'])) {
@@ -174,6 +176,17 @@ pub fn shape(message: &str) -> String {
     }
     shape
 }
+
+/// ASCII characters that words of a message stand between. A table, because there is no guessing which comes next.
+const APART: [bool; 128] = {
+    let (mut table, apart) = ([false; 128], b" \t\n\x0b\x0c\r\"'`()[]{}<>,;=|");
+    let mut i = 0;
+    while i < apart.len() {
+        table[apart[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
 
 /// Opens a quotation.
 fn is_quote(c: char) -> bool {
@@ -207,12 +220,18 @@ fn without_quotes(text: &str) -> String {
 
 /// Whether a word is about this record and no other: a URL, path, host, address, number or id.
 fn is_particular(word: &str) -> bool {
-    if word.contains(char::is_numeric) || word.contains(['/', '\\', '@']) {
+    let ascii = word.is_ascii();
+    if word.bytes().any(|b| matches!(b, b'0'..=b'9' | b'/' | b'\\' | b'@')) || !ascii && word.contains(char::is_numeric)
+    {
         return true;
     }
     if let Some((_, last)) = word.rsplit_once('.') {
         // A host or a file; but what went wrong may be called by its full name.
         return !(last.ends_with("Exception") || last.ends_with("Error"));
+    }
+    if word.len() < 8 {
+        // Too short for any of these.
+        return false;
     }
     let letters = word.chars().filter(|c| c.is_alphabetic()).count();
     if letters >= 8 && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {

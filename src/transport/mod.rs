@@ -46,6 +46,9 @@ pub struct Incoming {
     pub headers: Headers,
 }
 
+/// Looks at records, wherever they are read.
+pub type See = std::sync::Arc<dyn Fn(Incoming) + Send + Sync>;
+
 /// A record to write. Without a partition it goes to `murmur2(key) mod partitions`, like the Java client's; without a
 /// key to any.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,6 +219,22 @@ pub trait Transport: Send + Sync + 'static {
     /// all means that there are none up to the end that [`Transport::bounds`] last told.
     async fn read(&self, at: &TopicPartition, from: i64, max_records: usize, max_bytes: usize)
     -> Result<Vec<Incoming>>;
+
+    /// The same for records that are looked at and not kept: each is handed over where it is read, in order, on a thread
+    /// that it may keep busy. Returns the offset behind the last; None at all as above. An error comes before the first.
+    async fn visit(
+        &self,
+        at: &TopicPartition,
+        from: i64,
+        max_records: usize,
+        max_bytes: usize,
+        see: See,
+    ) -> Result<Option<i64>> {
+        let records = self.read(at, from, max_records, max_bytes).await?;
+        let next = records.last().map(|last| last.offset + 1);
+        records.into_iter().for_each(|record| see(record));
+        Ok(next)
+    }
 
     /// What a group has committed: partition, base, map.
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64, String)>>;

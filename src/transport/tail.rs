@@ -1,11 +1,12 @@
 //! A reader of a whole topic without a group: from given offsets on, to where the log ended, or waiting for more.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::{Bounds, Incoming, Result, TopicPartition, Transport};
+use super::{Bounds, Incoming, Result, See, TopicPartition, Transport};
 
 /// Records and bytes read at a time.
 const READ_RECORDS: usize = 1_000;
@@ -27,7 +28,7 @@ pub enum From {
 /// Reads all partitions of a topic, in turn. Order holds within a partition. Holds one batch and an offset a partition.
 #[derive(Debug, Clone)]
 pub struct Tail {
-    topic: std::sync::Arc<str>,
+    topic: Arc<str>,
     next: BTreeMap<i32, i64>,
     /// As last asked for.
     bounds: Vec<Bounds>,
@@ -88,7 +89,7 @@ impl Tail {
             if from >= b.end {
                 continue;
             }
-            let at = TopicPartition::new(std::sync::Arc::clone(&self.topic), b.partition);
+            let at = TopicPartition::new(Arc::clone(&self.topic), b.partition);
             let batch = transport.read(&at, from, READ_RECORDS, READ_BYTES).await?;
             // Nothing up to where it ended: offsets that hold no record (transaction markers, what was compacted).
             self.next.insert(b.partition, batch.last().map_or(b.end, |last| last.offset + 1));
@@ -132,5 +133,21 @@ impl Range {
             None => return Ok(None),
         }
         Ok(Some(batch))
+    }
+
+    /// Hands over the next records, as [`Transport::visit`] does; false at the end.
+    pub async fn visit(&mut self, transport: &dyn Transport, see: &See) -> Result<bool> {
+        if self.next >= self.end {
+            return Ok(false);
+        }
+        let (see, end) = (Arc::clone(see), self.end);
+        let within: See = Arc::new(move |record| {
+            if record.offset < end {
+                see(record);
+            }
+        });
+        let next = transport.visit(&self.at, self.next, READ_RECORDS, READ_BYTES, within).await?;
+        self.next = next.unwrap_or(self.next);
+        Ok(next.is_some())
     }
 }

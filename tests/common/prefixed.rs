@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tidemill::topology::Topic;
 use tidemill::transport::{
-    Batch, Bounds, Committed, Event, Incoming, Member, Outgoing, Progress, Result, TopicPartition, TopicState,
+    Batch, Bounds, Committed, Event, Incoming, Member, Outgoing, Progress, Result, See, TopicPartition, TopicState,
     Transport, TransportError,
 };
 
@@ -101,6 +101,19 @@ impl Transport for Prefixed {
     ) -> Result<Vec<Incoming>> {
         let read = self.inner.read(&out(&self.prefix, at), from, max_records, max_bytes).await;
         read.map(|r| records(&self.prefix, r)).map_err(|e| error(&self.prefix, e))
+    }
+    async fn visit(
+        &self,
+        at: &TopicPartition,
+        from: i64,
+        max_records: usize,
+        max_bytes: usize,
+        see: See,
+    ) -> Result<Option<i64>> {
+        let prefix = Arc::clone(&self.prefix);
+        let see = Arc::new(move |r: Incoming| see(Incoming { at: bare(&prefix, &r.at), ..r }));
+        let seen = self.inner.visit(&out(&self.prefix, at), from, max_records, max_bytes, see).await;
+        seen.map_err(|e| error(&self.prefix, e))
     }
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64, String)>> {
         self.inner.progress(&full(&self.prefix, group), &full(&self.prefix, topic)).await

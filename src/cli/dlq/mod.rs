@@ -182,7 +182,7 @@ fn print_stats(stats: &Stats, by: &[By], limit: usize) {
         row.extend(by.iter().map(|b| {
             let value = match b {
                 By::Stage => g.key.stage.map(|s| s.to_string()),
-                By::Class => g.key.class.clone(),
+                By::Class => g.key.class.as_deref().map(str::to_owned),
                 By::Host => g.key.host.clone(),
                 By::Fingerprint => g.key.fingerprint.clone(),
             };

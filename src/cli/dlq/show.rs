@@ -50,7 +50,7 @@ pub fn as_json(l: &Letter, whole: bool) -> Value {
     let mut v = json!({
         "id": l.id.to_string(), "stage": l.stage, "url": l.url(), "fingerprint": l.fingerprint(),
         "replayed": l.replayed.is_some(), "replay": l.replayed.as_ref().map(|(run, _)| run.to_string()),
-        "writer": f.map(|f| f.writer.name()), "class": f.map(|f| f.class.as_str()), "message": f.map(|f| &f.message),
+        "writer": f.map(|f| f.writer.name()), "class": f.map(|f| &f.class), "message": f.map(|f| &f.message),
         "attempts": f.map(|f| f.attempts), "at": l.at(), "topic": f.map(|f| &f.topic),
         "partition": f.and_then(|f| f.partition), "offset": f.and_then(|f| f.offset),
     });

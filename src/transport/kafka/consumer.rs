@@ -455,15 +455,19 @@ pub fn incoming(at: &TopicPartition, m: &BorrowedMessage<'_>) -> Incoming {
         copy.extend_from_slice(part);
         copy.split().freeze()
     };
+    let (key, value) = (key.map(&mut take), take(value));
+    let mut copied = Vec::with_capacity(list.map_or(0, |h| h.count()));
+    for h in list.iter().flat_map(|h| h.iter()) {
+        let value = h.value.map_or(Bytes::new(), &mut take);
+        copied.push((headers::name(h.key), value));
+    }
     Incoming {
         tombstone: payload.is_none(),
         at: at.clone(),
         offset: m.offset(),
         timestamp: m.timestamp().to_millis().unwrap_or(0),
-        key: key.map(&mut take),
-        value: take(value),
-        headers: Headers(list.map_or(vec![], |h| {
-            h.iter().map(|h| (headers::name(h.key), h.value.map_or(Bytes::new(), &mut take))).collect()
-        })),
+        key,
+        value,
+        headers: Headers(copied),
     }
 }

@@ -136,21 +136,30 @@ impl Look {
         Ok(answers.elements().iter().map(|e| (e.partition(), number(e.offset()))).collect())
     }
 
-    /// Committed records from an offset on.
-    pub fn read(&self, at: &TopicPartition, from: i64, max_records: usize, max_bytes: usize) -> Result<Vec<Incoming>> {
+    /// Committed records from an offset on, each handed over as it comes; the offset behind the last, None if there was
+    /// none. What goes wrong behind the first is left for the next call.
+    pub fn visit(
+        &self,
+        at: &TopicPartition,
+        from: i64,
+        max_records: usize,
+        max_bytes: usize,
+        see: &mut dyn FnMut(Incoming),
+    ) -> Result<Option<i64>> {
         let mut reader = self.reader(at, from)?;
         let mut next = from;
         let until = Instant::now() + READ;
-        let (mut records, mut bytes) = (vec![], 0);
-        while records.len() < max_records && bytes < max_bytes {
-            let wait = if records.is_empty() { Duration::from_millis(100) } else { Duration::ZERO };
+        let (mut records, mut bytes) = (0, 0);
+        while records < max_records && bytes < max_bytes {
+            let wait = if records == 0 { Duration::from_millis(100) } else { Duration::ZERO };
             match reader.client.poll(wait) {
                 Some(Ok(m)) if m_is(&m, at, next) => {
                     let record = incoming(at, &m);
                     next = record.offset + 1;
                     reader.next = Some(next);
                     bytes += record.size();
-                    records.push(record);
+                    records += 1;
+                    see(record);
                 }
                 // Fetched for an earlier question.
                 Some(Ok(_)) => {}
@@ -160,9 +169,10 @@ impl Look {
                 }
                 Some(Err(e)) => match self.explain(&e) {
                     TransportError::Unavailable(_) if Instant::now() < until => {}
+                    _ if records > 0 => break,
                     other => return Err(other),
                 },
-                None if !records.is_empty() => break,
+                None if records > 0 => break,
                 None if Instant::now() >= until => {
                     return Err(TransportError::Unavailable(format!(
                         "{at} gives no records within {} s; is {} up?",
@@ -177,7 +187,7 @@ impl Look {
         if kept.len() < KEPT {
             kept.push(reader);
         }
-        Ok(records)
+        Ok((records > 0).then_some(next))
     }
 
     /// A client that reads on from there: one that is there already, or one that is sent there.

@@ -35,7 +35,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::{Batch, Bounds, Incoming, Member, Outgoing, Result, TopicPartition, TopicState, Transport, TransportError};
+use super::{
+    Batch, Bounds, Incoming, Member, Outgoing, Result, See, TopicPartition, TopicState, Transport, TransportError,
+};
 use crate::config::Kafka as Config;
 use crate::topology::Topic;
 use committer::{Transactions, TxnError};
@@ -219,7 +221,24 @@ impl Transport for Kafka {
         max_bytes: usize,
     ) -> Result<Vec<Incoming>> {
         let at = at.clone();
-        self.ask(move |look| look.read(&at, from, max_records, max_bytes)).await
+        let all = move |look: &Look| {
+            let mut records = vec![];
+            look.visit(&at, from, max_records, max_bytes, &mut |record| records.push(record))?;
+            Ok(records)
+        };
+        self.ask(all).await
+    }
+
+    async fn visit(
+        &self,
+        at: &TopicPartition,
+        from: i64,
+        max_records: usize,
+        max_bytes: usize,
+        see: See,
+    ) -> Result<Option<i64>> {
+        let at = at.clone();
+        self.ask(move |look| look.visit(&at, from, max_records, max_bytes, &mut |record| see(record))).await
     }
 
     async fn progress(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64, String)>> {
