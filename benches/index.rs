@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench index -- bulk OPENSEARCH PYTHON [DOCUMENTS]`: documents of 10 KiB into it, by our sink and by the
 //! Python client's `parallel_bulk` (an interpreter that has opensearch-py), in turn; both send the same ids, versions and
-//! bytes. Prints documents/s and CPU of the whole process for each run, and the ratios of the medians. Python is given its
-//! lines ready to send; ours decodes records and encodes lines, as the index stage does.
+//! bytes. Prints documents/s and CPU of the whole process for each run, and the ratios of the medians. Both read records
+//! (Avro; for Python JSON, which it reads faster) and write lines, as whoever has a record does; a third gives Python its
+//! lines ready to send.
 //!
 //! `cargo bench --bench index -- search OPENSEARCH PAGES.jsonl`: the output of `tidemill extract` into both indices, 50
 //! queries of two words from titles to both, and how many of the first ten hits they share.
@@ -64,16 +65,22 @@ async fn bulk(url: &str, python: &str, documents: usize) {
     let bytes = std::fs::metadata(&lines).unwrap().len();
     println!("{documents} documents, {:.1} KiB of bulk lines each", bytes as f64 / 1024.0 / documents as f64);
     let client = Client::new(&on(url)).unwrap();
-    let (mut own, mut theirs) = (vec![], vec![]);
+    let mut runs: [Vec<Run>; 3] = Default::default();
+    let names = ["tidemill", "parallel_bulk", "parallel_bulk, lines ready"];
     for round in 0..ROUNDS {
-        for ours in [round % 2 == 0, round % 2 == 1] {
-            let prefix = format!("bench-{}-{round}-{ours}.", std::process::id());
+        for which in (0..3).map(|n| (n + round) % 3) {
+            let prefix = format!("bench-{}-{round}-{which}.", std::process::id());
             let schema = Schema::new(&prefix, 1).unwrap();
             index::make(&client, &schema).await.unwrap();
+            let ours = which == 0;
             let mut command = if ours { Command::new(std::env::current_exe().unwrap()) } else { Command::new(python) };
             match ours {
                 true => command.args(["ours", url, &prefix]).arg(&records),
-                false => command.args(["benches/bulk.py", url, &schema.alias]).arg(&lines),
+                false => command.args(["benches/bulk.py", url, &schema.alias]).arg(&lines).arg(if which == 1 {
+                    "documents"
+                } else {
+                    "ready"
+                }),
             };
             let done = command.output().unwrap();
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -82,15 +89,10 @@ async fn bulk(url: &str, python: &str, documents: usize) {
             assert!(count.is_success());
             let count = client.json(Method::Get, &format!("/{}/_count", schema.alias), None).await.unwrap().json();
             assert_eq!(count["count"], documents);
-            println!(
-                "{:<14} {:>7.0} documents/s {:>7.1} s CPU",
-                if ours { "tidemill" } else { "parallel_bulk" },
-                documents as f64 / run.seconds,
-                run.cpu
-            );
+            println!("{:<26} {:>7.0} documents/s {:>7.1} s CPU", names[which], documents as f64 / run.seconds, run.cpu);
             client.json(Method::Delete, &format!("/{}", schema.index), None).await.unwrap();
             client.json(Method::Delete, &format!("/_index_template/{}", schema.alias), None).await.unwrap();
-            if ours { own.push(run) } else { theirs.push(run) }
+            runs[which].push(run);
         }
     }
     let median = |runs: &[Run], of: fn(&Run) -> f64| {
@@ -98,11 +100,13 @@ async fn bulk(url: &str, python: &str, documents: usize) {
         all.sort_by(f64::total_cmp);
         f64::midpoint(all[(all.len() - 1) / 2], all[all.len() / 2])
     };
-    println!(
-        "ratio: documents/s {:.2}, CPU {:.2}",
-        median(&theirs, |r| r.seconds) / median(&own, |r| r.seconds),
-        median(&own, |r| r.cpu) / median(&theirs, |r| r.cpu)
-    );
+    for (theirs, name) in runs.iter().zip(names).skip(1) {
+        println!(
+            "beside {name}: documents/s {:.2}, CPU {:.2}",
+            median(theirs, |r| r.seconds) / median(&runs[0], |r| r.seconds),
+            median(&runs[0], |r| r.cpu) / median(theirs, |r| r.cpu)
+        );
+    }
 }
 
 /// The same documents twice: as records, each after its length, and as lines of bulk requests.

@@ -71,27 +71,12 @@ struct Source<'a> {
     text_hash: &'a str,
     words: i64,
     chars: i64,
-    text: &'a str,
     attrs: &'a std::collections::BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<&'a [f32]>,
     /// Only said of those that are: a tombstone, which no search finds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     gone: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stemmed: Option<Stemmed<'a>>,
-}
-
-/// All words once more, in the field of their language.
-struct Stemmed<'a> {
-    language: &'static str,
-    parts: [&'a str; 3],
-}
-
-impl Serialize for Stemmed<'_> {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map([(self.language, self.parts)])
-    }
 }
 
 /// The lines, with the document's vector or without it; why a document cannot be sent.
@@ -125,23 +110,41 @@ pub fn encode(d: &Enriched, vector: bool) -> Result<Entry, String> {
         text_hash: &d.text_hash,
         words: d.words,
         chars: d.chars,
-        text: &d.text,
         attrs: &d.attrs,
         vector: d.vector.as_deref().filter(|_| vector),
         gone: d.gone,
-        stemmed: d.language.as_deref().and_then(schema::stems).map(|language| Stemmed {
-            language,
-            parts: [d.title.as_deref().unwrap_or_default(), d.description.as_deref().unwrap_or_default(), &d.text],
-        }),
     };
-    let mut lines = Vec::with_capacity(2 * d.text.len() + 1024);
-    let written = serde_json::to_writer(&mut lines, &Action { index: target }).and_then(|()| {
-        lines.push(b'\n');
-        serde_json::to_writer(&mut lines, &source)
-    });
+    let mut lines = Vec::with_capacity(2 * d.text.len() + 2048);
+    let written = serde_json::to_writer(&mut lines, &Action { index: target })
+        .and_then(|()| {
+            lines.push(b'\n');
+            serde_json::to_writer(&mut lines, &source)
+        })
+        .and_then(|()| add_text(&mut lines, d));
     written.map_err(|e| format!("no JSON can be made of {}: {e}", d.url))?;
     lines.push(b'\n');
     Ok(Entry { lines: lines.into(), place: None })
+}
+
+/// Adds the text to an object that has been written, and all words once more in the field of their language. The text is
+/// most of a document, and is escaped once for both.
+fn add_text(lines: &mut Vec<u8>, d: &Enriched) -> serde_json::Result<()> {
+    lines.pop();
+    lines.extend_from_slice(br#","text":"#);
+    let start = lines.len();
+    serde_json::to_writer(&mut *lines, &d.text)?;
+    let text = start..lines.len();
+    if let Some(language) = d.language.as_deref().and_then(schema::stems) {
+        lines.extend_from_slice(format!(r#","stemmed":{{"{language}":["#).as_bytes());
+        for part in [&d.title, &d.description] {
+            serde_json::to_writer(&mut *lines, part.as_deref().unwrap_or_default())?;
+            lines.push(b',');
+        }
+        lines.extend_from_within(text);
+        lines.extend_from_slice(b"]}");
+    }
+    lines.push(b'}');
+    Ok(())
 }
 
 /// A host and every name above it, so that `site:` finds what lies below.
