@@ -560,6 +560,9 @@ async fn an_index_file_of_the_first_version_is_brought_up_to_date() {
           INSERT INTO search(search, rowid, title, description, text)
           VALUES ('delete', old.n, old.title, old.description, old.text);
         END;
+        ALTER TABLE documents DROP COLUMN authors; ALTER TABLE documents DROP COLUMN modified;
+        ALTER TABLE documents DROP COLUMN image; ALTER TABLE documents DROP COLUMN tags;
+        ALTER TABLE documents DROP COLUMN license; ALTER TABLE documents DROP COLUMN page_kind;
         PRAGMA user_version = 1;";
     shell.execute_batch(first).unwrap();
     let index = SqliteIndex::open(&file).unwrap();
@@ -569,6 +572,36 @@ async fn an_index_file_of_the_first_version_is_brought_up_to_date() {
     index.put(tombstone("tide", 100)).await.unwrap();
     assert_eq!(ids(&index, &Query::new("url:tide OR title:tide")).await.len(), 0);
     (SQLITE.held)(dir.path());
+    keeps_what_a_page_says_of_itself(&index, &shell).await;
+}
+
+/// A new document, and a newer version of it.
+async fn keeps_what_a_page_says_of_itself(index: &SqliteIndex, shell: &rusqlite::Connection) {
+    for version in [200, 300] {
+        let mut d = (*document("said", version, "said")).clone();
+        d.authors = vec!["Ana \"A\" Sá".into(), version.to_string()];
+        d.tags = vec!["tide".into(), "mill".into()];
+        d.modified = Some(format!("2024-01-{}", version / 10));
+        d.image = Some("https://a.example/i.png".into());
+        d.license = Some("CC BY 4.0".into());
+        d.page_kind = Some("article".into());
+        index.put(Arc::new(d.clone())).await.unwrap();
+        let columns =
+            "SELECT json_object('authors', json(authors), 'tags', json(tags), 'modified', modified, 'image', image,
+            'license', license, 'page_kind', page_kind) FROM documents WHERE id = 'said'";
+        let held: String = shell.query_row(columns, [], |r| r.get(0)).unwrap();
+        let held: serde_json::Value = serde_json::from_str(&held).unwrap();
+        let put = serde_json::to_value(&d).unwrap();
+        assert!(held.as_object().unwrap().iter().all(|(name, value)| put[name] == *value), "{held}");
+    }
+}
+
+#[tokio::test]
+async fn the_embedded_index_keeps_what_a_page_says_of_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("index.db");
+    let index = SqliteIndex::open(&file).unwrap();
+    keeps_what_a_page_says_of_itself(&index, &rusqlite::Connection::open(&file).unwrap()).await;
 }
 
 #[tokio::test]

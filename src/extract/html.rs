@@ -38,7 +38,7 @@ pub struct Extracted {
     pub tables: Vec<Table>,
     /// What it says to machines, as found.
     pub structured: Structured,
-    /// How sure `text`, `title`, `authors`, `date` and `modified` are.
+    /// How sure the text and the fields of `metadata` are, by their names.
     pub confidence: BTreeMap<&'static str, Confidence>,
 }
 
@@ -83,7 +83,7 @@ pub fn extract(html: &str, url: Option<&str>, limits: &Limits) -> Result<Extract
     let structured = Structured::read(&tree, &said, base.as_ref());
     let subject = Subject::read(&structured.json_ld);
     let metadata = metadata::read(&said, &subject, address.as_ref(), base.as_ref(), Some(kind));
-    let mut sure = metadata::votes::count(&metadata, &said, &subject, address.as_ref());
+    let mut sure = metadata::votes::count(&metadata, &said, &subject, address.as_ref(), base.as_ref());
     let parts = parts.iter().map(|(name, part)| ((*name).to_owned(), f64::from(*part))).collect();
     sure.insert("text", Confidence { score: f64::from(confidence), parts });
     let page = Extracted {

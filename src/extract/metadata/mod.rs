@@ -69,6 +69,13 @@ impl Metadata {
     }
 }
 
+/// `meta` of the site's name.
+const SITE_NAMES: [&str; 2] = ["og:site_name", "application-name"];
+/// `meta` of the summary.
+const DESCRIPTIONS: [&str; 4] = ["description", "og:description", "twitter:description", "dc.description"];
+/// `meta` of the language.
+const LANGUAGES: [&str; 4] = ["content-language", "language", "dc.language", "og:locale"];
+
 /// Decides between what was said on a page of this kind, whose address is `url`; addresses are relative to `base`.
 pub fn read(
     said: &Statements,
@@ -79,18 +86,14 @@ pub fn read(
 ) -> Metadata {
     let of_subject = |text: &Option<String>| text.clone().map(|text| Found::new(text, Source::JsonLd));
     let mut sources = BTreeMap::new();
-    let site_name = said.meta(&["og:site_name", "application-name"]).or_else(|| of_subject(&subject.site));
+    let site_name = said.meta(&SITE_NAMES).or_else(|| of_subject(&subject.site));
     let site_name = kept(&mut sources, "site_name", site_name);
     let title = title::decide(said, subject, site_name.as_deref(), url, kind);
-    let description = said
-        .meta(&["description", "og:description", "twitter:description", "dc.description"])
-        .or_else(|| of_subject(&subject.description));
+    let description = said.meta(&DESCRIPTIONS).or_else(|| of_subject(&subject.description));
     let canonical = said.canonical.clone().map(|address| Found::new(address, Source::Meta));
     let canonical = canonical.or_else(|| said.meta(&["og:url"]));
     let declared = said.language.clone().map(|tag| Found::new(tag, Source::Page));
-    let language = declared
-        .or_else(|| said.meta(&["content-language", "language", "dc.language", "og:locale"]))
-        .or_else(|| of_subject(&subject.language));
+    let language = declared.or_else(|| said.meta(&LANGUAGES)).or_else(|| of_subject(&subject.language));
     Metadata {
         title: kept(&mut sources, "title", title),
         authors: kept(&mut sources, "authors", author::decide(said, subject, kind)).unwrap_or_default(),

@@ -15,13 +15,21 @@ const MAX_LICENSE: usize = 500;
 /// Words for robots, and bytes of each.
 const MAX_ROBOTS: (usize, usize) = (20, 60);
 
+/// `meta` of what is shown where a page is shared.
+pub(super) const SHARED_IMAGES: [&str; 5] =
+    ["og:image", "og:image:url", "og:image:secure_url", "twitter:image", "twitter:image:src"];
+/// `meta` of keywords, apart from `article:tag` and Dublin Core's.
+pub(super) const KEYWORDS: [&str; 5] =
+    ["parsely-tags", "sailthru.tags", "news_keywords", "citation_keywords", "keywords"];
+/// `meta` of a licence.
+pub(super) const LICENSES: [&str; 5] = ["dcterms.license", "dc.rights.license", "dc.license", "license", "licence"];
+
 /// The picture that stands for the page, as an absolute address.
 pub fn image(said: &Statements, subject: &Subject, base: Option<&Url>) -> Option<Found<String>> {
-    let shared = ["og:image", "og:image:url", "og:image:secure_url", "twitter:image", "twitter:image:src"];
     let of_subject = subject.image.iter().map(|image| Found::new(image.as_str(), Source::JsonLd));
     let marked = said.images.iter().map(|found| Found::new(found.value.as_str(), found.source));
     let metas = |names: &'static [&'static str]| names.iter().flat_map(|name| said.metas_named(name));
-    let all = shared.iter().flat_map(|name| said.metas_named(name)).chain(of_subject).chain(marked);
+    let all = SHARED_IMAGES.iter().flat_map(|name| said.metas_named(name)).chain(of_subject).chain(marked);
     all.chain(metas(&["image", "thumbnail", "parsely-image-url", "sailthru.image.full"]))
         .find_map(|found| Some(Found::new(links::absolute(base, found.value)?, found.source)))
 }
@@ -37,14 +45,11 @@ pub fn tags(said: &Statements, subject: &Subject) -> Option<Found<Vec<String>>> 
         .or_else(|| of(metas("article:tag"), Source::OpenGraph))
         .or_else(|| of(said.tags.iter().map(String::as_str).collect(), Source::Page))
         .or_else(|| of(metas("dc.subject"), Source::DublinCore))
-        .or_else(|| {
-            let names = ["parsely-tags", "sailthru.tags", "news_keywords", "citation_keywords", "keywords"];
-            names.iter().find_map(|name| of(metas(name), Source::Meta))
-        })
+        .or_else(|| KEYWORDS.iter().find_map(|name| of(metas(name), Source::Meta)))
 }
 
 /// Terms between commas or semicolons; a lone value without any is one term.
-fn split(values: &[&str]) -> Vec<String> {
+pub(super) fn split(values: &[&str]) -> Vec<String> {
     let mut tags: Vec<String> = Vec::new();
     for tag in values.iter().flat_map(|value| value.split([',', ';'])).map(tidy) {
         let known = tags.iter().any(|one| one.eq_ignore_ascii_case(&tag));
@@ -60,8 +65,7 @@ fn split(values: &[&str]) -> Vec<String> {
 pub fn license(said: &Statements, subject: &Subject, base: Option<&Url>) -> Option<Found<String>> {
     let of_subject = subject.license.iter().map(|license| Found::new(license.as_str(), Source::JsonLd));
     let marked = said.licenses.iter().map(|found| Found::new(found.value.as_str(), found.source));
-    let metas = ["dcterms.license", "dc.rights.license", "dc.license", "license", "licence"];
-    let all = of_subject.chain(marked).chain(metas.iter().flat_map(|name| said.metas_named(name)));
+    let all = of_subject.chain(marked).chain(LICENSES.iter().flat_map(|name| said.metas_named(name)));
     all.filter(|found| found.value.len() <= MAX_LICENSE).find_map(|found| {
         let address = !found.value.contains(' ') && (found.value.contains('/') || found.source == Source::Meta);
         let value = if address { links::absolute(base, found.value)? } else { found.value.to_owned() };

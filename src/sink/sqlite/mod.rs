@@ -7,11 +7,11 @@
 //!
 //! | table | holds |
 //! |---|---|
-//! | `documents` | the documents, one a row; `text` last, so that the other columns are read without it |
+//! | `documents` | the documents, one a row (`authors`, `tags` and `attrs` as JSON); `text` last, so that the other columns are read without it |
 //! | `search` | FTS5 over `title`, `description`, `text`, `author` and `final_url` of `documents`: words folded to lower case and without accents |
 //! | `tombstones` | documents that are gone: nothing older than these brings one back |
 //!
-//! Links are not kept. A document that is fetched again with the same words leaves `search` alone. In a shell, rows may
+//! Links, tables, structured data, confidence and vectors are not kept. A document that is fetched again with the same words leaves `search` alone. In a shell, rows may
 //! be deleted (`DELETE FROM documents WHERE host = '…'`; a trigger keeps `search` in step); after an `UPDATE` there,
 //! `INSERT INTO search(search) VALUES ('rebuild')` is needed.
 
@@ -34,7 +34,7 @@ const LIMITS: Limits = Limits { items: 256, bytes: 8 << 20 };
 
 const KIND: Kind = Kind {
     application: *b"TidI",
-    version: 3,
+    version: 4,
     tables: concat!(include_str!("tables.sql"), include_str!("tombstones.sql"), include_str!("words.sql")),
     upgrades: &[
         include_str!("tombstones.sql"),
@@ -44,6 +44,7 @@ const KIND: Kind = Kind {
             include_str!("words.sql"),
             "INSERT INTO search(search) VALUES ('rebuild');"
         ),
+        include_str!("more_columns.sql"),
     ],
     synchronous: Synchronous::Full,
     cache: 16 * 1024,

@@ -16,5 +16,11 @@ CREATE TABLE documents(
   site_name TEXT,
   title TEXT,
   attrs TEXT NOT NULL,
+  authors TEXT NOT NULL DEFAULT '[]',
+  modified TEXT,
+  image TEXT,
+  tags TEXT NOT NULL DEFAULT '[]',
+  license TEXT,
+  page_kind TEXT,
   description TEXT,
   text TEXT NOT NULL) STRICT;

@@ -182,11 +182,22 @@ fn write(tx: &Transaction<'_>, sql: &str, n: Option<i64>, d: &Enriched, words: &
         ":author": words.author,
         ":site_name": d.site_name,
         ":title": words.title,
-        ":attrs": serde_json::to_string(&d.attrs).unwrap_or_default(),
+        ":attrs": json(&d.attrs),
+        ":authors": json(&d.authors),
+        ":modified": d.modified,
+        ":image": d.image,
+        ":tags": json(&d.tags),
+        ":license": d.license,
+        ":page_kind": d.page_kind,
         ":description": words.description,
         ":text": words.text,
     })?;
     Ok(())
+}
+
+/// For a column of JSON text. Lists and maps of strings always have some.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// SQLite keeps NUL in text, but most tools that read the file stop there.
@@ -196,13 +207,14 @@ fn without_nul(text: &str) -> Cow<'_, str> {
 
 const INSERT: &str = "
 INSERT INTO documents(n, id, fetched_at, host, language, date, words, chars, text_hash, language_confidence, url, final_url,
-  canonical, author, site_name, title, attrs, description, text)
+  canonical, author, site_name, title, attrs, authors, modified, image, tags, license, page_kind, description, text)
 VALUES (:n, :id, :fetched_at, :host, :language, :date, :words, :chars, :text_hash, :language_confidence, :url, :final_url,
-  :canonical, :author, :site_name, :title, :attrs, :description, :text)";
+  :canonical, :author, :site_name, :title, :attrs, :authors, :modified, :image, :tags, :license, :page_kind, :description,
+  :text)";
 
 const UPDATE: &str = "
 UPDATE documents SET fetched_at = :fetched_at, host = :host, language = :language, date = :date, words = :words,
   chars = :chars, text_hash = :text_hash, language_confidence = :language_confidence, url = :url, final_url = :final_url,
-  canonical = :canonical, author = :author, site_name = :site_name, title = :title, attrs = :attrs,
-  description = :description, text = :text
+  canonical = :canonical, author = :author, site_name = :site_name, title = :title, attrs = :attrs, authors = :authors,
+  modified = :modified, image = :image, tags = :tags, license = :license, page_kind = :page_kind, description = :description, text = :text
 WHERE n = :n AND id = :id";

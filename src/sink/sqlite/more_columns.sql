@@ -1,0 +1,6 @@
+ALTER TABLE documents ADD COLUMN authors TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE documents ADD COLUMN modified TEXT;
+ALTER TABLE documents ADD COLUMN image TEXT;
+ALTER TABLE documents ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE documents ADD COLUMN license TEXT;
+ALTER TABLE documents ADD COLUMN page_kind TEXT;
