@@ -33,7 +33,7 @@ pub struct Overflow {
 
 /// A body without its content coding.
 pub enum Received {
-    Small(Bytes),
+    Small(Vec<u8>),
     Large(Box<Draft>),
 }
 
@@ -168,7 +168,7 @@ impl Receiver {
         }
         let received = match all.decoded.large {
             Some(draft) => Received::Large(draft),
-            None => Received::Small(all.decoded.small.into()),
+            None => Received::Small(all.decoded.small),
         };
         Ok((received, all.block.map(|block| *block)))
     }

@@ -430,7 +430,7 @@ mod tests {
             content_type: "text/html".into(),
             location: None,
             retry_after: None,
-            body: crate::fetch::body::Received::Small(Bytes::new()),
+            body: crate::fetch::body::Received::Small(vec![]),
             skipped: false,
             exchange: None,
             archived: None,

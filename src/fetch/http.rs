@@ -4,7 +4,6 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::Method;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
@@ -257,7 +256,7 @@ impl Client {
             location: header(LOCATION),
             retry_after: header(RETRY_AFTER).and_then(|v| retry_after::parse(&v, SystemTime::now(), RETRY_AFTER_MAX)),
             headers: headers.map(|(n, v)| HttpHeader { name: n.as_str().to_owned(), value: text(v) }).collect(),
-            body: Received::Small(Bytes::new()),
+            body: Received::Small(vec![]),
             skipped: (200..300).contains(&status) && is_media(&content_type),
             content_type,
             exchange: None,

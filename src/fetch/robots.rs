@@ -167,6 +167,11 @@ impl Origins {
         if let Some(known) = before.as_ref().filter(|r| r.until > Instant::now()) {
             return (known.known.clone(), false);
         }
+        // Rare and large: with it, the future of every page would be four times the size.
+        Box::pin(self.read_anew(url, origin, before)).await
+    }
+
+    async fn read_anew(&self, url: &Url, origin: String, before: Option<Remembered>) -> (Known, bool) {
         let read = async { Remembered::of(self.read(url).await, before, self.keep) };
         let outdated = |r: &Remembered| r.until <= Instant::now();
         let known = self.known.entry(origin).or_insert_with_if(read, outdated).await;

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::HeaderMap;
 use url::Url;
 
@@ -409,8 +408,8 @@ impl Fetch {
             return Err(Outcome::dropped(DropReason::UnsupportedType, what));
         }
         let length = i64::try_from(a.body.length()).unwrap_or(i64::MAX);
-        let body = match std::mem::replace(&mut a.body, Received::Small(Bytes::new())) {
-            Received::Small(bytes) => Body { inline: Some(bytes.into()), blob: None, length },
+        let body = match std::mem::replace(&mut a.body, Received::Small(vec![])) {
+            Received::Small(bytes) => Body { inline: Some(bytes), blob: None, length },
             Received::Large(draft) => {
                 let key = self.blobs.keep(*draft).await.map_err(|e| match e {
                     BlobError::Unavailable(why) => Outcome::unavailable(why),

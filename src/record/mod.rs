@@ -29,11 +29,15 @@ pub use page::{Body, Hop, HttpHeader, Page};
 pub use status::{OutcomeKind, StatusEvent};
 pub use url_task::UrlTask;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 
 /// Milliseconds since the Unix epoch, now.
 pub fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
+    // Several times a record: the clock alone, without a calendar.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Which record a topic carries.

@@ -36,18 +36,23 @@ impl Busiest {
 
     /// Counts a request; the domain that lost its label by it, if one did.
     fn request(&mut self, domain: &str) -> Option<String> {
-        if !self.requests.contains_key(domain) && self.requests.len() >= self.watched {
-            // Halving everything forgets those seen once, and what is long ago.
-            while self.requests.len() >= self.watched {
-                self.requests.retain(|_, n| {
-                    *n /= 2;
-                    *n > 0
-                });
+        let count = match self.requests.get_mut(domain) {
+            Some(count) => {
+                *count += 1;
+                *count
             }
-        }
-        let count = self.requests.entry(domain.to_owned()).or_default();
-        *count += 1;
-        let count = *count;
+            None => {
+                // Halving everything forgets those seen once, and what is long ago.
+                while self.requests.len() >= self.watched {
+                    self.requests.retain(|_, n| {
+                        *n /= 2;
+                        *n > 0
+                    });
+                }
+                self.requests.insert(domain.to_owned(), 1);
+                1
+            }
+        };
         if self.labelled.contains(domain) {
             return None;
         }
@@ -81,9 +86,11 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A metric whose first label is `domain`.
 struct ByDomain<T: MetricVecBuilder> {
     all: MetricVec<T>,
-    /// What its other labels have been, to find the series of a domain again.
-    rest: Mutex<BTreeSet<Vec<String>>>,
+    /// The series there are, by domain: its other labels, and the metric itself, so that it need not be looked for again.
+    series: Mutex<HashMap<String, Series<T::M>>>,
 }
+
+type Series<M> = Vec<(Vec<String>, M)>;
 
 impl<T: MetricVecBuilder + 'static> ByDomain<T>
 where
@@ -92,27 +99,32 @@ where
     fn new(made: prometheus::Result<MetricVec<T>>) -> ByDomain<T> {
         #[allow(clippy::unwrap_used, reason = "names and labels are literals of this file; a test makes each one")]
         let all = register(made.unwrap());
-        ByDomain { all, rest: Mutex::default() }
+        ByDomain { all, series: Mutex::default() }
     }
 
     /// The metric of a domain, or of all that have no label of their own.
     fn of(&self, domain: &str, rest: &[&str]) -> T::M {
         // Held until the series is there, or it could begin after its domain lost the label.
         let busiest = lock(&BUSIEST);
-        let mut known = lock(&self.rest);
-        if !known.iter().any(|labels| labels.iter().map(String::as_str).eq(rest.iter().copied())) {
-            known.insert(rest.iter().map(|label| (*label).to_owned()).collect());
+        let domain = busiest.label(domain);
+        let mut series = lock(&self.series);
+        if let Some(all) = series.get(domain)
+            && let Some((_, metric)) = all.iter().find(|(labels, _)| labels == rest)
+        {
+            return metric.clone();
         }
-        let labels: Vec<&str> = std::iter::once(busiest.label(domain)).chain(rest.iter().copied()).collect();
-        self.all.with_label_values(&labels)
+        let labels: Vec<&str> = std::iter::once(domain).chain(rest.iter().copied()).collect();
+        let metric = self.all.with_label_values(&labels);
+        let rest = rest.iter().map(|label| (*label).to_owned()).collect();
+        series.entry(domain.to_owned()).or_default().push((rest, metric.clone()));
+        metric
     }
 
     /// Ends all series of a domain.
     fn end(&self, domain: &str) {
-        for rest in lock(&self.rest).iter() {
+        for (rest, _) in lock(&self.series).remove(domain).unwrap_or_default() {
             let labels: Vec<&str> = std::iter::once(domain).chain(rest.iter().map(String::as_str)).collect();
-            // Not every label set was used with every domain.
-            let _none = self.all.remove_label_values(&labels);
+            let _it_is_there = self.all.remove_label_values(&labels);
         }
     }
 }
