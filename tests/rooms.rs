@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Rooms in layers, lowest first; a room may import rooms of lower layers and the leaves, and nothing of its own layer
 /// or above.
 const LAYERS: &[&[&str]] = &[
-    &["record", "sqlite", "batch", "failpoints"],
+    &["record", "sqlite", "batch", "failpoints", "file_lock"],
     &["topology", "web", "telemetry"],
     &["config"],
     &["upstream"],

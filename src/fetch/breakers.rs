@@ -20,6 +20,8 @@ const HOSTS: usize = 50_000;
 pub enum Refused {
     /// Not before this time, Unix ms.
     Until(u64),
+    /// A probe is under way; at this time, Unix ms, it may be known how it went.
+    Probed(u64),
     /// It has been away for longer than its records are to wait.
     Away { class: FailureClass, message: String },
 }
@@ -119,6 +121,7 @@ impl Failing {
                 let message = format!("not asked, {host} has failed for {away} s: {}", self.message);
                 Refused::Away { class: self.class, message }
             }
+            _ if self.breaker.state(now) == State::HalfOpen => Refused::Probed(until),
             _ => Refused::Until(until),
         }
     }
@@ -236,7 +239,7 @@ mod tests {
         assert_eq!(refused(&b, 6), Refused::Until(300_005));
         assert!(b.admit("other.org", 6).is_ok());
         let probe = b.admit(HOST, 300_005).ok().unwrap();
-        assert!(matches!(refused(&b, 300_005), Refused::Until(_)));
+        assert!(matches!(refused(&b, 300_005), Refused::Probed(301_005)));
         drop(probe);
         fail(&b, FailureClass::Connect, 300_006);
         assert_eq!(refused(&b, 300_007), Refused::Until(600_006));
@@ -245,7 +248,7 @@ mod tests {
         let Refused::Away { class, message } = refused(&b, 1_200_006) else { panic!("still waits") };
         assert_eq!((class, message.contains("1200 s: it failed")), (FailureClass::Connect, true), "{message}");
         let probe = b.admit(HOST, 1_500_000).ok().unwrap();
-        assert!(matches!(refused(&b, 1_500_000), Refused::Until(_)), "the probe may find it well");
+        assert!(matches!(refused(&b, 1_500_000), Refused::Probed(_)), "the probe may find it well");
         probe.ended(&End::Well, 1_500_000);
         assert!(b.hosts().is_empty(), "a host that is well takes no memory");
     }

@@ -256,6 +256,11 @@ impl Fetch {
                 let until = self.politeness.park(host, now, slot(ctx), until);
                 parked(until, format!("{host} keeps failing and is left alone for a while"))
             }
+            Refused::Probed(until) => {
+                // The probe may still wait for its turn, which must not move away from it with each of these.
+                let until = self.politeness.postpone(host, now, slot(ctx), until);
+                parked(until, format!("{host} keeps failing and is being tried"))
+            }
             Refused::Away { class, message } => Outcome::fail(class, message),
         })
     }

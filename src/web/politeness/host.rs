@@ -127,6 +127,11 @@ impl Host {
     /// Nothing starts before `not_before`: a slot after it, or the one that is reserved if that is after it.
     pub(super) fn park(&mut self, reserved: Option<u64>, not_before: u64, limits: &Limits) -> u64 {
         self.penalty_until = self.penalty_until.max(not_before);
+        self.postpone(reserved, not_before, limits)
+    }
+
+    /// The same for one record, which bars no other.
+    pub(super) fn postpone(&mut self, reserved: Option<u64>, not_before: u64, limits: &Limits) -> u64 {
         match reserved.filter(|slot| *slot >= not_before) {
             Some(slot) => slot,
             None => self.promise(not_before, limits),

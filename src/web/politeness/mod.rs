@@ -293,6 +293,14 @@ impl Politeness {
         host.park(reserved, not_before, limits)
     }
 
+    /// Parks this record alone, until `not_before` at least: others may start meanwhile. Its slot, as for
+    /// [`Politeness::park`].
+    pub fn postpone(&self, host: &str, now: u64, reserved: Option<u64>, not_before: u64) -> u64 {
+        let mut hosts = self.hosts();
+        let Entry { host, limits, .. } = self.shared.entry(&mut hosts, host, now);
+        host.postpone(reserved, not_before, limits)
+    }
+
     /// The host answered 429 or 503. Nothing starts before `until` (unix milliseconds, from
     /// Retry-After; bound it), or for one interval. The interval doubles, up to `max_delay`, and
     /// eases back with each later start. Records whose slot falls into the penalty are promised

@@ -366,6 +366,21 @@ fn a_burst_goes_at_once_and_is_paid_back() {
 }
 
 #[test]
+fn who_is_postponed_keeps_nobody_from_starting() {
+    let politeness = Politeness::new(config(100));
+    let _first = goes(politeness.admit(HOST, T0, None));
+    let Admission::Wait(wait, held) = politeness.admit(HOST, T0, None) else { panic!("the second waits") };
+    let at = T0 + wait.as_millis() as u64;
+    let slots = [0; 3].map(|_| politeness.postpone(HOST, T0 + 50, None, T0 + 1_000));
+    assert_eq!(slots, [T0 + 1_000, T0 + 1_100, T0 + 1_200]);
+    assert_eq!(politeness.postpone(HOST, T0 + 50, Some(T0 + 1_500), T0 + 1_000), T0 + 1_500);
+    assert!(held.start(at).is_ok());
+    let Admission::Wait(_, held) = politeness.admit(HOST, at, Some(at)) else { panic!("the third waits") };
+    politeness.park(HOST, at, None, at + 1_000);
+    assert!(held.start(at + 100).is_err(), "and parking does");
+}
+
+#[test]
 fn places_come_back_when_permits_are_dropped() {
     let politeness = Politeness::new(PolitenessConfig { concurrency_per_host: 1, held_per_host: 1, ..config(0) });
     let permit = goes(politeness.admit(HOST, T0, None));
