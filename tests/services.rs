@@ -162,8 +162,9 @@ impl Transaction {
             output(&mut java(TRANSACTIONS, &[&at, args, &["--topic", &self.topic, "--partition", "0"]].concat()), "")
         };
         let producers = run(&["describe-producers"]);
-        let open = producers.lines().last().unwrap().split_whitespace().nth(5).unwrap();
-        let start = open.parse::<u64>().unwrap_or_else(|e| panic!("no open transaction ({e}) in {producers}"));
+        // A line a producer, in any order; the start offset is a number where a transaction is open.
+        let open = |line: &str| line.split_whitespace().nth(5)?.parse::<u64>().ok();
+        let start = producers.lines().find_map(open).unwrap_or_else(|| panic!("no open transaction in {producers}"));
         run(&["abort", "--start-offset", &start.to_string()]);
     }
 }
