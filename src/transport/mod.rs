@@ -220,8 +220,8 @@ pub trait Transport: Send + Sync + 'static {
     async fn read(&self, at: &TopicPartition, from: i64, max_records: usize, max_bytes: usize)
     -> Result<Vec<Incoming>>;
 
-    /// The same for records that are looked at and not kept: each is handed over where it is read, in order, on a thread
-    /// that it may keep busy. Returns the offset behind the last; None at all as above. An error comes before the first.
+    /// The same for records that are looked at and not kept: each is handed over where it is read, in order; with
+    /// Kafka that is a thread of its own. Returns the offset behind the last; None at all as above. An error comes before the first.
     async fn visit(
         &self,
         at: &TopicPartition,

@@ -147,7 +147,8 @@ impl Range {
             }
         });
         let next = transport.visit(&self.at, self.next, READ_RECORDS, READ_BYTES, within).await?;
-        self.next = next.unwrap_or(self.next);
+        // What was appended since is not of this range.
+        self.next = next.unwrap_or(self.next).min(self.end);
         Ok(next.is_some())
     }
 }

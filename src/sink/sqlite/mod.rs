@@ -7,7 +7,7 @@
 //!
 //! | table | holds |
 //! |---|---|
-//! | `documents` | the documents, one a row (`authors`, `tags` and `attrs` as JSON); `text` last, so that the other columns are read without it |
+//! | `documents` | the documents, one a row (`authors`, `tags` and `attrs` as JSON); `text` last, so that the other columns are read without it (in a file from before version 4 those it added come after it) |
 //! | `search` | FTS5 over `title`, `description`, `text`, `author` and `final_url` of `documents`: words folded to lower case and without accents |
 //! | `tombstones` | documents that are gone: nothing older than these brings one back |
 //!
