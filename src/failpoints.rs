@@ -12,6 +12,7 @@
 //! | `fetch.archived` | the answer is in a WARC file; nobody else has it | |
 //! | `fetch.cached` | the HTTP cache has the page; nobody else has | |
 //! | `fetch.lease` | a host's lease is asked for; any answer: it is taken without asking the store | yes |
+//! | `kafka.join` | a consumer is about to enter its group; any answer: no broker is there | yes |
 //! | `kafka.init.before`, `kafka.init.after` | a producer takes its transactional id over | |
 //! | `kafka.offsets.before` | the batch's records are handed to the producer, its progress is not sent | yes |
 //! | `kafka.offsets.after` | the group coordinator has the progress, as part of the open transaction | yes |

@@ -191,6 +191,13 @@ fn a_commit_whose_reply_is_late_is_asked_for_again() {
     bench.is_exact();
 }
 
+/// Between the cluster's first answer and the group's.
+#[test]
+fn a_broker_that_goes_away_while_a_member_joins_is_waited_for() {
+    let (_, ended) = lives_on("kafka.join=2*return->off");
+    assert_eq!(ended.stderr.matches("joining failed; trying on").count(), 2, "{}", ended.stderr);
+}
+
 /// The producer is finished, and whether its transaction is committed only the coordinator knows.
 #[test]
 fn a_commit_whose_reply_never_comes_is_read_again() {

@@ -36,7 +36,7 @@ use services::{Kafka, TRANSACTIONS, java, unique};
 use tidemill::config::GroupProtocol;
 use tidemill::engine::offset_map;
 use tidemill::transport::kafka::client;
-use tidemill::transport::{Committed, TopicPartition, Transport};
+use tidemill::transport::{Committed, TopicPartition};
 use whole::{LIMIT, Running, eventually};
 
 /// A client that is in the group by name alone: it never joins, so it has no generation.
@@ -91,11 +91,6 @@ async fn the_broker_takes_offsets_from_anyone() {
     }
 }
 
-/// Kafka's `String.hashCode`, by which a group has its partition of `__consumer_offsets`.
-fn java_hash(text: &str) -> i32 {
-    text.encode_utf16().fold(0, |h: i32, c| h.wrapping_mul(31).wrapping_add(i32::from(c)))
-}
-
 /// Ends what is open in a partition, by the commands of docs/exactly-once.md.
 fn repair(at: &str, topic: &str, partition: i32) {
     let partition = partition.to_string();
@@ -147,9 +142,9 @@ fn a_transaction_that_hangs_is_named_and_repaired_while_others_go_on() {
     let others: usize = records.iter().skip(1).sum();
     assert!(eventually(LIMIT, || bench.done().0 == others), "{:?} of {others}", bench.done());
 
-    let count = bench.runtime.block_on(bench.log.bounds("__consumer_offsets")).unwrap().len();
-    let partition = java_hash(&bench.group).unsigned_abs() as usize % count;
-    repair(&bench.at, "__consumer_offsets", i32::try_from(partition).unwrap());
+    // Where it says, or `repair` finds nothing to end.
+    let (_, partition) = line.split_once("describe-producers --topic __consumer_offsets --partition ").unwrap();
+    repair(&bench.at, "__consumer_offsets", partition.split('`').next().unwrap().parse().unwrap());
     repair(&bench.at, &bench.to, 0);
     running.ended(LIMIT).expect(0);
     bench.is_exact();

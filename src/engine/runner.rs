@@ -82,7 +82,12 @@ impl Runner {
     pub async fn run(self, transport: &dyn Transport, stop: CancellationToken) -> Result<()> {
         let inputs = self.work.inputs();
         let topics: Vec<String> = inputs.iter().map(|i| i.topic.clone()).collect();
-        let member = transport.join(&self.work.group(), &topics).await?;
+        let group = self.work.group();
+        let member = tokio::select! {
+            joined = transport.join(&group, &topics) => joined?,
+            // Joining waits for a cluster that is away.
+            () = stop.cancelled() => return Ok(()),
+        };
         let mut work = Running {
             lane_of: topics.into_iter().enumerate().map(|(lane, t)| (t, lane)).collect(),
             lanes: Lanes::new(inputs.iter().map(|i| i.weight)),

@@ -197,7 +197,7 @@ pub trait Transport: Send + Sync + 'static {
     async fn configure_topic(&self, topic: &str, settings: &BTreeMap<String, String>) -> Result<()>;
 
     /// Joins a group that reads these topics (full names, equal partition counts). The same partition number of all of
-    /// them goes to one member.
+    /// them goes to one member. A log that goes away meanwhile is waited for; dropping the future ends that.
     async fn join(&self, group: &str, topics: &[String]) -> Result<Box<dyn Member>>;
 
     /// Appends in one transaction, without a group. After an append of nothing, whatever this process appended in a

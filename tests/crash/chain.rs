@@ -4,7 +4,7 @@
 //! feed ─► A ─► relay ×3 ─► B ─► relay ×3 ─► C ─► watch        status: one event a record and stage
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -320,21 +320,24 @@ impl Chain<'_> {
                 let topics: Vec<(String, i32)> = [("B", self.partitions), ("C", self.partitions), ("status", 4)]
                     .map(|(name, n)| (topic(&self.prefix, name), n))
                     .into();
-                let groups = STAGES.map(|s| group(&self.prefix, s));
                 println!("    stuck at {seen:?} of {n}; looking for a transaction that hangs");
-                let ended = repair(self.kafka.bootstrap(), &topics, &groups, HANGS);
+                let offsets = self.hanging_offsets();
+                let ended = repair(self.kafka.bootstrap(), &topics, &offsets, HANGS);
                 if ended > 0 {
                     (until, repaired) = (Instant::now() + DRAIN, repaired + ended);
-                    let said = |m: &Member| {
-                        let hangs = "a transaction hangs, most likely";
-                        lines(m.log(), 0).iter().any(|l| l["message"].as_str().is_some_and(|t| t.contains(hangs)))
-                    };
-                    if !self.members.iter().any(said) {
+                    if offsets.is_empty() {
                         self.wrong.push("a transaction hung and no process said so".into());
                     }
                 }
             }
         }
+    }
+
+    /// The partitions of `__consumer_offsets` that a process says a transaction hangs on.
+    fn hanging_offsets(&self) -> BTreeSet<i32> {
+        let named = |text: &str| text.split("__consumer_offsets --partition ").nth(1)?.split('`').next()?.parse().ok();
+        let said = self.members.iter().flat_map(|m| lines(m.log(), 0));
+        said.filter_map(|l| named(l["message"].as_str()?)).collect()
     }
 
     fn judge(mut self, scenario: &Scenario) -> Outcome {

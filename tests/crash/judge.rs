@@ -1,5 +1,6 @@
 //! The verdict, by Kafka's own Java client; and the repair of a transaction that hangs, by Kafka's own tool.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::config::ClientConfig;
@@ -50,12 +51,6 @@ impl std::fmt::Display for Ledger {
     }
 }
 
-/// The partition of `__consumer_offsets` that a group's offsets are in (`Utils.abs(groupId.hashCode()) % N`).
-pub fn offsets_partition(group: &str, partitions: i32) -> i32 {
-    let hash = group.encode_utf16().fold(0_i32, |h, c| h.wrapping_mul(31).wrapping_add(i32::from(c)));
-    (hash & 0x7fff_ffff) % partitions
-}
-
 /// Partitions of these topics whose committed end stands behind their end.
 fn held_up(bootstrap: &str, topics: &[(String, i32)]) -> Vec<(String, i32)> {
     let reader = |isolation: &str| -> BaseConsumer {
@@ -73,18 +68,16 @@ fn held_up(bootstrap: &str, topics: &[(String, i32)]) -> Vec<(String, i32)> {
     behind
 }
 
-/// Ends transactions that have been open longer than any may be, as docs/exactly-once.md tells a person to. How many
-/// partitions had one.
-pub fn repair(bootstrap: &str, topics: &[(String, i32)], groups: &[String], older_than: Duration) -> usize {
+/// Ends transactions that have been open longer than any may be, as docs/exactly-once.md tells a person to. `offsets`:
+/// the partitions of `__consumer_offsets` that processes named. How many partitions had one.
+pub fn repair(bootstrap: &str, topics: &[(String, i32)], offsets: &BTreeSet<i32>, older_than: Duration) -> usize {
     let run = |args: &[&str], topic: &str, partition: i32| {
         let at = ["--bootstrap-server", bootstrap];
         let place = ["--topic", topic, "--partition", &partition.to_string()];
         Running::start(&mut java(TRANSACTIONS, &[&at, args, &place].concat())).ended(LIMIT).expect(0).stdout
     };
     let mut places = held_up(bootstrap, topics);
-    let of_groups = groups.iter().map(|g| ("__consumer_offsets".to_owned(), offsets_partition(g, 8)));
-    places.extend(of_groups);
-    places.dedup();
+    places.extend(offsets.iter().map(|p| ("__consumer_offsets".to_owned(), *p)));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let mut ended = 0;
     for (topic, partition) in places {

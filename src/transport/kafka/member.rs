@@ -56,9 +56,16 @@ struct Life {
 }
 
 impl KafkaMember {
-    /// Joins; the partitions come as events.
+    /// Joins; the partitions come as events. The cluster has told how many partitions there are, so it was there a moment
+    /// ago: who gave up now, because a broker just went away, would only be started again into the same outage.
     pub async fn join(config: &Config, member: &str, group: &str, topics: &[String]) -> Result<KafkaMember> {
-        let life = Life::begin(config.clone(), member.to_owned(), group.to_owned(), topics.to_vec()).await?;
+        let life = loop {
+            match Life::begin(config.clone(), member.to_owned(), group.to_owned(), topics.to_vec()).await {
+                Err(TransportError::Unavailable(e)) => tracing::warn!(group, error = e, "joining failed; trying on"),
+                begun => break begun?,
+            }
+            tokio::time::sleep(REJOIN).await;
+        };
         Ok(KafkaMember { topics: topics.to_vec(), life, next: None, fenced: vec![] })
     }
 }
@@ -169,6 +176,9 @@ enum Entered {
 }
 
 fn enter(config: &Config, member: &str, name: &str, topics: &[String], protocol: GroupProtocol) -> Result<Entered> {
+    fail_point!("kafka.join", |_| {
+        Err(client::explain(&KafkaError::MessageConsumption(Code::AllBrokersDown), config))
+    });
     let mut c = client::reading(config);
     c.set("group.id", name);
     if config.static_membership {

@@ -31,6 +31,8 @@ const COUNT: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_secs(15);
 /// How often a hanging transaction is spoken of.
 const SAY_EVERY: Duration = Duration::from_secs(60);
+/// Where the broker keeps the offsets of groups.
+const OFFSETS: &str = "__consumer_offsets";
 
 /// Partitions whose committed offset is wanted, under these epochs.
 pub type Wanted = Vec<(TopicPartition, i64)>;
@@ -187,9 +189,20 @@ pub fn metadata(e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>) -
         .unwrap_or_else(|_| "\u{fffd}".to_owned())
 }
 
+/// The partition of `__consumer_offsets` that a group's offsets are in: `Utils.abs(groupId.hashCode()) % N` (the
+/// broker's `GroupCoordinatorService.partitionFor`).
+fn offsets_partition(group: &str, count: u32) -> u32 {
+    let hash = group.encode_utf16().fold(0_i32, |h, c| h.wrapping_mul(31).wrapping_add(i32::from(c)));
+    hash.checked_abs().unwrap_or(0).unsigned_abs() % count
+}
+
 fn hanging(group: &Group, open: &Wanted, since: Duration) {
     let partitions: Vec<String> = open.iter().map(|(at, _)| at.to_string()).collect();
     let ours: Vec<String> = (0..super::committer::PRODUCERS).map(|n| group.transactional_id(n)).collect();
+    let n = match count(group, OFFSETS) {
+        Ok(count @ 1..) => offsets_partition(&group.name, count).to_string(),
+        _ => "N".to_owned(),
+    };
     tracing::error!(
         group = group.name,
         partitions = partitions.join(" "),
@@ -197,8 +210,8 @@ fn hanging(group: &Group, open: &Wanted, since: Duration) {
         waited_s = since.as_secs(),
         "offsets of these partitions stay unstable longer than any transaction may last: a transaction hangs, most likely \
          since a broker died while it ended it. Nothing is lost, and these partitions stand still until it is repaired: \
-         `kafka-transactions.sh --bootstrap-server {} describe-producers --topic __consumer_offsets --partition N` shows it, \
-         `… abort --topic T --partition N --start-offset O` ends it, for each partition it wrote to; see \
+         `kafka-transactions.sh --bootstrap-server {} describe-producers --topic {OFFSETS} --partition {n}` shows it, \
+         `… abort --topic {OFFSETS} --partition {n} --start-offset O` ends it, and the same for each partition it wrote to; see \
          docs/exactly-once.md, \"A transaction hangs\"",
         group.config.brokers
     );
@@ -207,6 +220,14 @@ fn hanging(group: &Group, open: &Wanted, since: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As Kafka's own classes answer for these names.
+    #[test]
+    fn a_group_with_a_negative_hash_is_where_the_broker_has_it() {
+        assert_eq!(offsets_partition("crash-01a220d2badf728ba802b3a021e36f99.ab", 8), 1);
+        assert_eq!(offsets_partition("g", 50), 3);
+        assert_eq!(offsets_partition("polygenelubricants", 50), 0);
+    }
 
     /// Kafka's brokers take metadata for text; others give back what bytes they were given.
     #[test]
