@@ -20,6 +20,7 @@ mod consumer;
 mod context;
 mod group;
 mod identity;
+mod leaders;
 mod look;
 mod member;
 mod native;
