@@ -2,8 +2,10 @@
 //! blob's draft instead of memory.
 
 use std::mem;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::codings::{CodingError, Decoder};
 use super::http::FetchError;
@@ -20,6 +22,10 @@ const BATCH: usize = 64 << 10;
 const HERE: u64 = 256 << 10;
 /// Room made for a body on the word of its header. One that says so and does not come costs no more than this.
 const MOST_ROOM: usize = 64 << 10;
+/// Large bodies that are decoded and written at the same moment. More threads than this get no more done, and each has its
+/// stack and its part of the allocator's memory.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(4 * std::thread::available_parallelism().map_or(2, usize::from)));
 /// A body that is over the limit at more than so many times its size is called a bomb, not large.
 const HONEST_RATIO: u64 = 40;
 
@@ -198,6 +204,8 @@ impl Receiver {
         if here {
             return work();
         }
+        // Closed by nobody.
+        let _turn = TURNS.acquire().await;
         let worked = tokio::task::spawn_blocking(work).await;
         worked.map_err(|e| FetchError::new(FailureClass::Panic, format!("decoding the body was cut short: {e}")))?
     }

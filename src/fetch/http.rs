@@ -1,14 +1,18 @@
 //! One HTTP request: guarded and bounded; and every way it can fail as a failure class.
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::Method;
+use http::{Method, StatusCode};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
     LOCATION, RETRY_AFTER, USER_AGENT,
 };
+use tokio::time::Sleep;
 use url::Url;
 
 use super::body::{Overflow, Received, Receiver};
@@ -131,9 +135,8 @@ impl Client {
             .default_headers(headers.clone())
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(std::sync::Arc::new(GuardedResolver::new(guard.clone(), overrides)))
+            // The other time-outs are `Patience`: one timer a request instead of one for each of them, and one a piece.
             .connect_timeout(config.connect_timeout)
-            .read_timeout(config.read_timeout)
-            .timeout(config.timeout)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(16)
             // Another crate's wish for gzip reaches every client of the process; here it would undo the limits on bombs.
@@ -170,26 +173,35 @@ impl Client {
 
     /// One GET that reads a body's first bytes, decoded, and leaves the rest.
     pub async fn get_start(&self, url: &Url, bytes: usize) -> Result<Answer, FetchError> {
-        self.counted(url, HeaderMap::new(), |coding| Receiver::start_of(coding, &self.config, bytes)).await
+        self.check(url)?;
+        let receive = |coding: &str| Receiver::start_of(coding, &self.config, bytes);
+        self.counted(url, &host_key(url), HeaderMap::new(), receive).await
     }
 
-    /// One GET under conditions (`If-None-Match` and the like). The body is read and decoded only for a 2xx of a type that
-    /// is used.
-    pub async fn get_if(&self, url: &Url, conditions: HeaderMap, overflow: &Overflow) -> Result<Answer, FetchError> {
-        self.counted(url, conditions, |coding| Receiver::new(coding, &self.config, Some(overflow.clone()))).await
+    /// One GET under conditions (`If-None-Match` and the like) of a URL that was [checked](Client::check), from this host.
+    /// The body is read and decoded only for a 2xx of a type that is used.
+    pub(super) async fn get_if(
+        &self,
+        url: &Url,
+        host: &str,
+        conditions: HeaderMap,
+        overflow: &Overflow,
+    ) -> Result<Answer, FetchError> {
+        let receive = |coding: &str| Receiver::new(coding, &self.config, Some(overflow.clone()));
+        self.counted(url, host, conditions, receive).await
     }
 
     async fn counted(
         &self,
         url: &Url,
+        host: &str,
         conditions: HeaderMap,
         receive: impl FnOnce(&str) -> Result<Receiver, FetchError>,
     ) -> Result<Answer, FetchError> {
-        self.check(url)?;
-        let counted = Request::start(&host_key(url), "GET");
+        let counted = Request::start(host, "GET");
         let answer = self.request(url, conditions, receive).await;
         match &answer {
-            Ok(answer) => counted.ended(&answer.status.to_string()),
+            Ok(answer) => counted.ended(StatusCode::from_u16(answer.status).as_ref().map_or("", StatusCode::as_str)),
             Err(e) => counted.ended(e.class.as_str()),
         }
         answer
@@ -202,7 +214,11 @@ impl Client {
         receive: impl FnOnce(&str) -> Result<Receiver, FetchError>,
     ) -> Result<Answer, FetchError> {
         let request = self.http.get(url.clone()).headers(conditions.clone());
-        let response = request.send().await.map_err(|e| classify(&e, Phase::Head))?;
+        let (now, for_a_piece) = (Instant::now(), self.config.read_timeout);
+        let deadline = now + self.config.timeout;
+        let timer = pin!(tokio::time::sleep_until(deadline.min(now + for_a_piece).into()));
+        let mut patience = Patience { timer, deadline, for_a_piece };
+        let response = patience.wait(Phase::Head, request.send()).await?.map_err(|e| classify(&e, Phase::Head))?;
         let mut answer = self.head(&response)?;
         let unread = !(200..300).contains(&answer.status) || answer.skipped;
         let block = self.recording.as_ref().map(|format| {
@@ -223,12 +239,12 @@ impl Client {
             answer.exchange = block.map(|block| exchange(block, truncated));
             return Ok(answer);
         }
-        let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        let header = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()));
         let mut receiver = receive(&header(CONTENT_ENCODING).unwrap_or_default())?.into_block(block);
         if let Some(length) = header(CONTENT_LENGTH).and_then(|l| l.parse().ok()) {
             receiver.announced(length)?;
         }
-        let receiver = self.body(response, receiver).await?;
+        let receiver = self.body(response, receiver, patience).await?;
         let truncated = receiver.has_enough().then_some("length");
         let (body, block) = receiver.end().await?;
         answer.body = body;
@@ -265,9 +281,16 @@ impl Client {
     }
 
     /// Reads the body, or as much of it as is wanted.
-    async fn body(&self, mut response: reqwest::Response, mut receiver: Receiver) -> Result<Receiver, FetchError> {
+    async fn body(
+        &self,
+        mut response: reqwest::Response,
+        mut receiver: Receiver,
+        mut patience: Patience<'_>,
+    ) -> Result<Receiver, FetchError> {
         let (started, mut received) = (Instant::now(), 0);
-        while let Some(bytes) = response.chunk().await.map_err(|e| classify(&e, Phase::Body))? {
+        loop {
+            let chunk = patience.wait(Phase::Body, response.chunk()).await?;
+            let Some(bytes) = chunk.map_err(|e| classify(&e, Phase::Body))? else { break };
             received += bytes.len();
             let spent = started.elapsed();
             let least = self.config.min_rate.as_u64() as f64 * spent.as_secs_f64();
@@ -313,6 +336,36 @@ fn is_media(content_type: &str) -> bool {
     matches!(kind, "image" | "video" | "audio" | "font") && content_type != "image/svg+xml"
 }
 
+/// How long a request is waited for: until its deadline, and no longer than so long for its next piece. It has one timer, which
+/// is set anew only when it runs out: most requests end before.
+struct Patience<'a> {
+    timer: Pin<&'a mut Sleep>,
+    deadline: Instant,
+    for_a_piece: Duration,
+}
+
+impl Patience<'_> {
+    /// Waits for the next piece; in time, or a failure.
+    async fn wait<T>(&mut self, phase: Phase, piece: impl Future<Output = T>) -> Result<T, FetchError> {
+        let until = self.deadline.min(Instant::now() + self.for_a_piece);
+        let mut piece = pin!(piece);
+        poll_fn(|cx| {
+            if let Poll::Ready(came) = piece.as_mut().poll(cx) {
+                return Poll::Ready(Ok(came));
+            }
+            while self.timer.as_mut().poll(cx).is_ready() {
+                if Instant::now() >= until {
+                    return Poll::Ready(Err(late(phase)));
+                }
+                // It was set for an earlier piece.
+                self.timer.as_mut().reset(until.into());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Head,
@@ -328,12 +381,7 @@ fn classify(e: &reqwest::Error, phase: Phase) -> FetchError {
     } else if find_cause::<rustls::Error>(e).is_some() {
         (FailureClass::Tls, deepest(e))
     } else if e.is_timeout() {
-        let what = match (phase, e.is_connect()) {
-            (_, true) => "no connection in time",
-            (Phase::Head, _) => "no answer in time",
-            (Phase::Body, _) => "the body stalled",
-        };
-        (FailureClass::Timeout, what.to_owned())
+        (FailureClass::Timeout, "no connection in time".to_owned())
     } else if e.is_connect() {
         (FailureClass::Connect, deepest(e))
     } else if let Some(hyper) = find_cause::<hyper::Error>(e) {
@@ -351,6 +399,15 @@ fn classify(e: &reqwest::Error, phase: Phase) -> FetchError {
         (FailureClass::Protocol, deepest(e))
     };
     FetchError { class, message }
+}
+
+/// The next piece did not come in time.
+fn late(phase: Phase) -> FetchError {
+    let what = match phase {
+        Phase::Head => "no answer in time",
+        Phase::Body => "the body stalled",
+    };
+    FetchError::new(FailureClass::Timeout, what)
 }
 
 /// The innermost error's own words, without the URL.

@@ -162,13 +162,13 @@ impl Origins {
 
     /// The robots.txt that holds for this URL, and whether it was read for that, rather than remembered.
     pub async fn answer(&self, url: &Url) -> (Known, bool) {
-        let origin = url.origin().ascii_serialization();
-        let before = self.known.get(&origin).await;
+        let origin = origin(url);
+        let before = self.known.get(origin).await;
         if let Some(known) = before.as_ref().filter(|r| r.until > Instant::now()) {
             return (known.known.clone(), false);
         }
         // Rare and large: with it, the future of every page would be four times the size.
-        Box::pin(self.read_anew(url, origin, before)).await
+        Box::pin(self.read_anew(url, origin.to_owned(), before)).await
     }
 
     async fn read_anew(&self, url: &Url, origin: String, before: Option<Remembered>) -> (Known, bool) {
@@ -231,6 +231,11 @@ fn unreadable(e: FetchError) -> Known {
         _ => F::RobotsUnreachable,
     };
     Err(Unreachable { class, message: format!("robots.txt: {}", e.message) })
+}
+
+/// Scheme, host and port (and credentials, where somebody left them in).
+fn origin(url: &Url) -> &str {
+    &url[..url::Position::BeforePath]
 }
 
 fn path_and_query(url: &Url) -> &str {

@@ -151,7 +151,7 @@ impl Fetch {
         let (entry, conditions) = known.map_or_else(Default::default, |(entry, conditions)| (Some(entry), conditions));
         let asked_for_changes = !conditions.is_empty();
         let started = Instant::now();
-        let mut answer = self.client.get_if(&url, conditions, &self.overflow).await;
+        let mut answer = self.client.get_if(&url, &host, conditions, &self.overflow).await;
         drop(permit);
         self.politeness.answered(&host, unix(), started.elapsed());
         if let Some(end) = End::of(&answer) {

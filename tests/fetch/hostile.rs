@@ -152,6 +152,11 @@ fn bodies() -> Vec<Case> {
             s.write_all(format!("{html}Content-Length: 500\r\n\r\n").as_bytes())?;
             drip(s, &[b'x'; 500], 1, Duration::from_millis(50))
         }),
+        // No piece is late, and the pace would do.
+        does("a body that goes on and on", "dead timeout", move |s, _| {
+            s.write_all(format!("{html}\r\n").as_bytes())?;
+            drip(s, &[b'x'; 60 << 10], 2 << 10, Duration::from_millis(300))
+        }),
         headed(
             "too large, and says so",
             "dead too-large",

@@ -101,13 +101,15 @@ impl Robots {
 
     /// All groups that name the agent, together one group; those for `*` when none does.
     fn groups_of(&self, agent: &str) -> impl Iterator<Item = &Group> {
-        let token = self.token(agent).unwrap_or_else(|| "*".to_owned());
-        self.groups.iter().filter(move |group| group.agents.contains(&token))
+        let token = self.token(agent).unwrap_or("*");
+        self.groups.iter().filter(move |group| group.agents.iter().any(|agent| agent == token))
     }
 
-    /// The agent's product token, if a group names it.
-    fn token(&self, agent: &str) -> Option<String> {
-        own_token(agent).filter(|token| self.groups.iter().any(|group| group.agents.contains(token)))
+    /// The agent's product token in lower case, if a group names it.
+    fn token(&self, agent: &str) -> Option<&str> {
+        let token = own_token(agent)?;
+        let named = self.groups.iter().flat_map(|group| &group.agents);
+        named.map(String::as_str).find(|agent| agent.eq_ignore_ascii_case(token))
     }
 }
 

@@ -169,13 +169,13 @@ fn agent_token(value: &[u8]) -> Option<String> {
     match value {
         [b'*'] => Some("*".to_owned()),
         [b'*', after, ..] if after.is_ascii_whitespace() => Some("*".to_owned()),
-        _ => product_token(&text(value)),
+        _ => product_token(&text(value)).map(str::to_ascii_lowercase),
     }
 }
 
 /// The product token of a crawler's own name, in lower case: that of `FooBot/1.0 (+https://…)` is `foobot`. Two bare words
 /// are no product token, so only what holds for everyone holds for them.
-pub(super) fn own_token(name: &str) -> Option<String> {
+pub(super) fn own_token(name: &str) -> Option<&str> {
     let name = name.trim();
     let token = product_token(name)?;
     let rest = &name[token.len()..];
@@ -183,11 +183,11 @@ pub(super) fn own_token(name: &str) -> Option<String> {
     (!second_word).then_some(token)
 }
 
-/// The leading letters, `-` and `_` of `agent`, in lower case (RFC 9309, section 2.2.1).
-pub(super) fn product_token(agent: &str) -> Option<String> {
+/// The leading letters, `-` and `_` of `agent` (RFC 9309, section 2.2.1).
+pub(super) fn product_token(agent: &str) -> Option<&str> {
     let token = agent.trim_start();
     let end = token.find(|c: char| !(c.is_ascii_alphabetic() || matches!(c, '-' | '_'))).unwrap_or(token.len());
-    (end > 0).then(|| token[..end].to_ascii_lowercase())
+    (end > 0).then(|| &token[..end])
 }
 
 /// Leading number of a Crawl-delay, which sites write as `10`, `0.5` or `10s`.
