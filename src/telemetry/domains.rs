@@ -76,18 +76,11 @@ impl Busiest {
     }
 }
 
-static BUSIEST: LazyLock<Mutex<Busiest>> = LazyLock::new(|| Mutex::new(Busiest::new(OWN, WATCHED)));
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing here leaves it half changed.
-    of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A metric whose first label is `domain`.
+/// A metric whose first label is `domain`, and its series.
 struct ByDomain<T: MetricVecBuilder> {
     all: MetricVec<T>,
-    /// The series there are, by domain: its other labels, and the metric itself, so that it need not be looked for again.
-    series: Mutex<HashMap<String, Series<T::M>>>,
+    /// By label: the other labels, and the metric itself, so that it need not be looked for again.
+    series: HashMap<String, Series<T::M>>,
 }
 
 type Series<M> = Vec<(Vec<String>, M)>;
@@ -99,44 +92,49 @@ where
     fn new(made: prometheus::Result<MetricVec<T>>) -> ByDomain<T> {
         #[allow(clippy::unwrap_used, reason = "names and labels are literals of this file; a test makes each one")]
         let all = register(made.unwrap());
-        ByDomain { all, series: Mutex::default() }
+        ByDomain { all, series: HashMap::new() }
     }
 
-    /// The metric of a domain, or of all that have no label of their own.
-    fn of(&self, domain: &str, rest: &[&str]) -> T::M {
-        // Held until the series is there, or it could begin after its domain lost the label.
-        let busiest = lock(&BUSIEST);
-        let domain = busiest.label(domain);
-        let mut series = lock(&self.series);
-        if let Some(all) = series.get(domain)
-            && let Some((_, metric)) = all.iter().find(|(labels, _)| labels == rest)
-        {
+    /// The metric of a label of [`Busiest`] and of these others.
+    fn of(&mut self, label: &str, rest: &[&str]) -> T::M {
+        let known = self.series.get(label).and_then(|all| all.iter().find(|(labels, _)| labels == rest));
+        if let Some((_, metric)) = known {
             return metric.clone();
         }
-        let labels: Vec<&str> = std::iter::once(domain).chain(rest.iter().copied()).collect();
+        let labels: Vec<&str> = std::iter::once(label).chain(rest.iter().copied()).collect();
         let metric = self.all.with_label_values(&labels);
         let rest = rest.iter().map(|label| (*label).to_owned()).collect();
-        series.entry(domain.to_owned()).or_default().push((rest, metric.clone()));
+        self.series.entry(label.to_owned()).or_default().push((rest, metric.clone()));
         metric
     }
 
-    /// Ends all series of a domain.
-    fn end(&self, domain: &str) {
-        for (rest, _) in lock(&self.series).remove(domain).unwrap_or_default() {
-            let labels: Vec<&str> = std::iter::once(domain).chain(rest.iter().map(String::as_str)).collect();
+    /// Ends all series of a label.
+    fn end(&mut self, label: &str) {
+        for (rest, _) in self.series.remove(label).unwrap_or_default() {
+            let labels: Vec<&str> = std::iter::once(label).chain(rest.iter().map(String::as_str)).collect();
             let _it_is_there = self.all.remove_label_values(&labels);
         }
     }
 }
 
-macro_rules! by_domain {
+macro_rules! domains {
     ($($name:ident: $vec:ident = $opts:expr, [$($label:literal),*];)*) => {
-        $(static $name: LazyLock<ByDomain<<$vec as Of>::Builder>> =
-            LazyLock::new(|| ByDomain::new($vec::new($opts, &["domain", $($label),*])));)*
+        /// All of it.
+        struct Domains {
+            busiest: Busiest,
+            $($name: ByDomain<<$vec as Of>::Builder>,)*
+        }
 
-        /// Ends the series of a domain in every metric.
-        fn end(domain: &str) {
-            $($name.end(domain);)*
+        impl Domains {
+            fn new() -> Domains {
+                let busiest = Busiest::new(OWN, WATCHED);
+                Domains { busiest, $($name: ByDomain::new($vec::new($opts, &["domain", $($label),*])),)* }
+            }
+
+            /// Ends the series of a label in every metric.
+            fn end(&mut self, label: &str) {
+                $(self.$name.end(label);)*
+            }
         }
     };
 }
@@ -150,23 +148,33 @@ impl<T: MetricVecBuilder> Of for MetricVec<T> {
     type Builder = T;
 }
 
-by_domain! {
-    REQUESTS: IntCounterVec = Opts::new("tidemill_fetch_requests_total", "Requests that ended, by domain, method and status: of HTTP, or a failure class."), ["method", "status"];
-    REQUEST_TIME: HistogramVec = HistogramOpts::new("tidemill_fetch_request_seconds", "Time of a request with its body.").buckets(BUCKETS.to_vec()), ["method"];
-    ACTIVE: IntGaugeVec = Opts::new("tidemill_fetch_active_requests", "Requests under way."), [];
-    BREAKERS: IntGaugeVec = Opts::new("tidemill_fetch_open_breakers", "Hosts that are left alone because they keep failing."), [];
-    CACHE: IntCounterVec = Opts::new("tidemill_fetch_cache_total", "URLs by what the HTTP cache knew: fresh, not-modified, modified, miss, forced."), ["result"];
-    ROBOTS: IntCounterVec = Opts::new("tidemill_robots_decisions_total", "URLs by what robots.txt says: allowed, disallowed, unreachable."), ["decision"];
+domains! {
+    requests: IntCounterVec = Opts::new("tidemill_fetch_requests_total", "Requests that ended, by domain, method and status: of HTTP, or a failure class."), ["method", "status"];
+    request_time: HistogramVec = HistogramOpts::new("tidemill_fetch_request_seconds", "Time of a request with its body.").buckets(BUCKETS.to_vec()), ["method"];
+    active: IntGaugeVec = Opts::new("tidemill_fetch_active_requests", "Requests under way."), [];
+    breakers: IntGaugeVec = Opts::new("tidemill_fetch_open_breakers", "Hosts that are left alone because they keep failing."), [];
+    cache: IntCounterVec = Opts::new("tidemill_fetch_cache_total", "URLs by what the HTTP cache knew: fresh, not-modified, modified, miss, forced."), ["result"];
+    robots: IntCounterVec = Opts::new("tidemill_robots_decisions_total", "URLs by what robots.txt says: allowed, disallowed, unreachable."), ["decision"];
+}
+
+/// One lock for labels and series: a series could else begin after its domain lost the label.
+static DOMAINS: LazyLock<Mutex<Domains>> = LazyLock::new(|| Mutex::new(Domains::new()));
+
+fn domains() -> MutexGuard<'static, Domains> {
+    // Nothing here leaves it half changed.
+    DOMAINS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What robots.txt says of a URL of this domain: allowed, disallowed, unreachable.
 pub fn robots(domain: &str, decision: &str) {
-    ROBOTS.of(domain, &[decision]).inc();
+    let all = &mut *domains();
+    all.robots.of(all.busiest.label(domain), &[decision]).inc();
 }
 
 /// What the HTTP cache knew of a URL of this domain: fresh, not-modified, modified, miss, forced.
 pub fn cache(domain: &str, result: &str) {
-    CACHE.of(domain, &[result]).inc();
+    let all = &mut *domains();
+    all.cache.of(all.busiest.label(domain), &[result]).inc();
 }
 
 /// One more in a gauge for as long as it lives.
@@ -181,7 +189,8 @@ impl OneMore {
 
     /// A host of this domain whose breaker is open.
     pub fn open_breaker(domain: &str) -> OneMore {
-        OneMore::of(BREAKERS.of(domain, &[]))
+        let all = &mut *domains();
+        OneMore::of(all.breakers.of(all.busiest.label(domain), &[]))
     }
 }
 
@@ -194,28 +203,30 @@ impl Drop for OneMore {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct Request {
-    domain: String,
+pub struct Request<'d> {
+    domain: &'d str,
     method: &'static str,
     started: Instant,
     _active: OneMore,
 }
 
-impl Request {
+impl Request<'_> {
     /// It starts now.
-    pub fn start(domain: &str, method: &'static str) -> Request {
-        let gone = lock(&BUSIEST).request(domain);
-        if let Some(gone) = gone {
-            end(&gone);
+    pub fn start<'d>(domain: &'d str, method: &'static str) -> Request<'d> {
+        let all = &mut *domains();
+        if let Some(gone) = all.busiest.request(domain) {
+            all.end(&gone);
         }
-        let _active = OneMore::of(ACTIVE.of(domain, &[]));
-        Request { domain: domain.to_owned(), method, started: Instant::now(), _active }
+        let _active = OneMore::of(all.active.of(all.busiest.label(domain), &[]));
+        Request { domain, method, started: Instant::now(), _active }
     }
 
     /// It ended with this status of HTTP, or failure class. One that is dropped without is not counted.
     pub fn ended(self, status: &str) {
-        REQUESTS.of(&self.domain, &[self.method, status]).inc();
-        REQUEST_TIME.of(&self.domain, &[self.method]).observe(self.started.elapsed().as_secs_f64());
+        let all = &mut *domains();
+        let label = all.busiest.label(self.domain);
+        all.requests.of(label, &[self.method, status]).inc();
+        all.request_time.of(label, &[self.method]).observe(self.started.elapsed().as_secs_f64());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What counts as the same URL: one spelling for each, a fingerprint of it, and the host it is
 //! paced by.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
@@ -99,12 +100,14 @@ fn normalise_once(text: &str) -> Result<Url, UrlError> {
         let _ = url.set_password(None);
         tracing::debug!(url = %url, "credentials removed from a URL");
     }
-    let path = normalise_escapes(url.path());
-    if path != url.path() {
-        url.set_path(&path);
-    }
-    if let Some(query) = url.query().map(normalise_escapes) {
-        url.set_query(Some(&query));
+    if url.as_str().contains('%') {
+        let path = normalise_escapes(url.path());
+        if path != url.path() {
+            url.set_path(&path);
+        }
+        if let Some(query) = url.query().map(normalise_escapes) {
+            url.set_query(Some(&query));
+        }
     }
     match url.as_str().len() {
         len if len > MAX_URL_BYTES => Err(UrlError::TooLong(len)),
@@ -113,17 +116,17 @@ fn normalise_once(text: &str) -> Result<Url, UrlError> {
 }
 
 /// `text` as an absolute URL of http(s), or of an input that lies in a folder or a bucket; or why it cannot be one.
-fn with_scheme(text: &str) -> Result<String, UrlError> {
+fn with_scheme(text: &str) -> Result<Cow<'_, str>, UrlError> {
     if text.starts_with("//") {
-        return Ok(format!("http:{text}"));
+        return Ok(format!("http:{text}").into());
     }
     let Some((scheme, rest)) = split_scheme(text) else {
         return bare(text);
     };
-    let lower = scheme.to_ascii_lowercase();
-    if matches!(lower.as_str(), "http" | "https" | "file" | "s3") {
-        return Ok(text.to_owned());
+    if ["http", "https", "file", "s3"].iter().any(|taken| scheme.eq_ignore_ascii_case(taken)) {
+        return Ok(text.into());
     }
+    let lower = scheme.to_ascii_lowercase();
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let port_follows = digits > 0 && matches!(rest.as_bytes().get(digits), None | Some(b'/' | b'?' | b'#'));
     // `user:secret@host/` lacks a scheme as well.
@@ -135,7 +138,7 @@ fn with_scheme(text: &str) -> Result<String, UrlError> {
 }
 
 /// A host and path without a scheme. One word alone is more likely a slip than a host.
-fn bare(text: &str) -> Result<String, UrlError> {
+fn bare(text: &str) -> Result<Cow<'_, str>, UrlError> {
     let host = authority(text);
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let name = host.split(':').next().unwrap_or_default();
@@ -143,7 +146,7 @@ fn bare(text: &str) -> Result<String, UrlError> {
         || name.eq_ignore_ascii_case("localhost")
         || name.trim_matches('.').contains('.')
         || (!name.is_empty() && host.len() > name.len());
-    if looks_like_host { Ok(format!("http://{text}")) } else { Err(UrlError::NoHost(shown(text))) }
+    if looks_like_host { Ok(format!("http://{text}").into()) } else { Err(UrlError::NoHost(shown(text))) }
 }
 
 /// `scheme` and what follows its colon, where `text` begins with one (RFC 3986, section 3.1).
