@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::client;
-use super::committer::{Committer, PRODUCERS};
+use super::committer::{Committer, PRODUCERS, TxnError};
 use super::consumer::Reader;
 use super::context::{Context, Decision};
 use super::group::{Group, transactional_id};
@@ -115,8 +115,13 @@ async fn prepare(config: &Config, group: &str, member: &str) -> Result<Vec<Produ
     let mut producers = vec![];
     for n in 0..PRODUCERS {
         let mut p = Producer::new(config, &transactional_id(group, member, n))?;
-        let refused = |e| TransportError::Unavailable(format!("{} takes no transactions: {e}", config.brokers));
-        p.init_within(JOIN).await.map_err(refused)?;
+        p.init_within(JOIN).await.map_err(|e| {
+            let message = format!("{} takes no transactions: {e}", config.brokers);
+            match e {
+                TxnError::Retriable(_) => TransportError::Unavailable(message),
+                _ => TransportError::Fatal(message),
+            }
+        })?;
         producers.push(p);
     }
     Ok(producers)
