@@ -297,6 +297,14 @@ async fn a_cluster_that_is_not_there_is_unavailable_and_says_where() {
     assert!(sink.search(&Query::new("text")).await.unwrap_err().to_string().contains("127.0.0.1:9"));
 }
 
+/// Requests that a node answered well.
+fn requests(node: &str) -> u64 {
+    let series =
+        format!("tidemill_endpoint_requests_total{{endpoint=\"{node}\",outcome=\"ok\",service=\"opensearch\"}} ");
+    let all = tidemill::telemetry::exposition();
+    all.lines().find_map(|l| l.strip_prefix(&series)?.parse::<u64>().ok()).unwrap_or(0)
+}
+
 /// Of four nodes one is not there, one closes connections and one says nothing: the fourth does the work, until they are back.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_are_away_are_passed_over_until_they_answer_a_check() {
@@ -312,26 +320,40 @@ async fn nodes_that_are_away_are_passed_over_until_they_answer_a_check() {
     });
     let put = |from: i64, to: i64| put_all(&sink, (from..to).map(|i| document(&format!("d{i}"), 1, "text")));
     assert_eq!(put(0, 50).await, Default::default());
-    // What each answered well.
-    let answered = |node: &str| {
-        let series =
-            format!("tidemill_endpoint_requests_total{{endpoint=\"{node}\",outcome=\"ok\",service=\"opensearch\"}} ");
-        let all = tidemill::telemetry::exposition();
-        all.lines().find_map(|l| l.strip_prefix(&series)?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    assert_eq!((answered(&shut.url), answered(&silent.url)), (0, 0));
+    assert_eq!((requests(&shut.url), requests(&silent.url)), (0, 0));
     shut.is(Door::Open);
     silent.is(Door::Open);
     let all_work = async {
         let mut i = 100;
-        while answered(&shut.url).min(answered(&silent.url)) < 3 {
+        while requests(&shut.url).min(requests(&silent.url)) < 3 {
             assert_eq!(put(i, i + 1).await, Default::default());
             i += 1;
         }
     };
     tokio::time::timeout(LIMIT, all_work).await.unwrap();
-    assert_eq!(answered("http://127.0.0.1:9"), 0);
+    assert_eq!(requests("http://127.0.0.1:9"), 0);
     assert!(own.held().len() > 52);
+}
+
+/// Weights 3 and 1, two requests a second and weight: eight at once, then eight a second, three of four through the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_have_turns_by_weight_and_no_more_requests_than_they_may() {
+    let own = Own::on(OpenSearch::shared());
+    let (strong, weak) = (Relay::new().await, Relay::new().await);
+    let two = Own { url: [&*strong.url, &*weak.url].join(","), prefix: own.prefix.clone() };
+    let sink = two.open(|c| {
+        c.weights = vec![3, 1];
+        c.max_requests_per_second = 2;
+    });
+    let (before, started) = ([requests(&strong.url), requests(&weak.url)], std::time::Instant::now());
+    for i in 0..24 {
+        assert_eq!(put_all(&sink, [document(&format!("d{i}"), 1, "text")].into_iter()).await, Default::default());
+    }
+    let took = started.elapsed();
+    let [strong, weak] = [requests(&strong.url) - before[0], requests(&weak.url) - before[1]];
+    assert!(strong + weak >= 24 && strong.abs_diff(3 * weak) <= 3, "{strong} and {weak}");
+    let least = Duration::from_secs_f64((strong + weak - 8) as f64 / 8.0 - 0.2);
+    assert!(took >= least, "{strong} and {weak} in {took:?}");
 }
 
 #[derive(Clone, Copy, PartialEq)]

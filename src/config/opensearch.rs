@@ -15,6 +15,10 @@ pub struct OpenSearch {
     /// URL of a node, several separated by commas; empty for the embedded index.
     #[serde(deserialize_with = "urls")]
     pub url: String,
+    /// How often each of several nodes has its turn, in the order of their URLs; empty: all alike.
+    pub weights: Vec<u32>,
+    /// Most requests a second to a node of weight 1; 0: as many as there are. What is over it waits.
+    pub max_requests_per_second: u32,
     /// `user:password`; empty for none.
     pub basic_auth: Secret,
     /// Region of an Amazon OpenSearch domain: requests are signed (SigV4), with credentials from AWS_* in the environment or
@@ -57,6 +61,8 @@ impl Default for OpenSearch {
     fn default() -> Self {
         OpenSearch {
             url: String::new(),
+            weights: vec![],
+            max_requests_per_second: 0,
             basic_auth: Secret::default(),
             aws_region: String::new(),
             aws_service: "es".into(),

@@ -1,8 +1,8 @@
-//! Several endpoints that do the same: one after the other, without those that are known to be away.
+//! Several endpoints that do the same: in turn, each as often as its weight says, without those that are known to be away.
 //!
 //! ```text
-//! pick ─► in turn, whose last check was good and whose breaker is closed ─► call ─► told how it went
-//!            none such: in turn, whoever it is                                 every `check`: those are asked
+//! pick ─► in turn, whose last check was good and whose breaker is closed ─► its token bucket ─► call ─► told how it went
+//!            none such: in turn, whoever it is                                                     every `check`: those are asked
 //!                                                                              whether they are there, which says it sooner
 //! ```
 //!
@@ -24,6 +24,8 @@ const TRIP: Trip = Trip {
 };
 /// How long an endpoint is left alone, if no check finds it well before.
 const RESET: Duration = Duration::from_secs(30);
+/// Microseconds.
+const SECOND: u64 = 1_000_000;
 
 /// What is known of an endpoint.
 struct Health {
@@ -35,7 +37,18 @@ struct Health {
 struct Endpoint<T> {
     name: String,
     value: T,
+    weight: u32,
     health: Mutex<Health>,
+    bucket: Mutex<Bucket>,
+}
+
+/// So many calls a second, and no more of them at once. Pure; times in microseconds.
+#[derive(Debug)]
+struct Bucket {
+    /// Between two calls; 0: any number will do.
+    every: u64,
+    /// When the next is due, at an even pace.
+    due: u64,
 }
 
 /// The endpoints of one service.
@@ -43,7 +56,8 @@ pub struct Pool<T> {
     /// Label of its metrics: `opensearch`, …
     service: &'static str,
     endpoints: Vec<Endpoint<T>>,
-    turn: std::sync::atomic::AtomicUsize,
+    /// How much each has coming to it, in turns times weights.
+    owed: Mutex<Vec<i64>>,
     born: Instant,
 }
 
@@ -56,14 +70,22 @@ pub struct Pick<'a, T> {
 }
 
 impl<T> Pool<T> {
-    /// Endpoints by name, in the order of their first turn.
-    pub fn new(service: &'static str, endpoints: impl IntoIterator<Item = (String, T)>) -> Pool<T> {
-        let endpoint = |(name, value): (String, T)| {
+    /// Endpoints by name, each with its weight, in the order of their first turn; and how many calls a second are made to one
+    /// of weight 1 (0: any number).
+    pub fn new(
+        service: &'static str,
+        calls_per_second: u32,
+        endpoints: impl IntoIterator<Item = (String, u32, T)>,
+    ) -> Pool<T> {
+        let endpoint = |(name, weight, value): (String, u32, T)| {
             metrics::up(service, &name, true);
-            Endpoint { name, value, health: Mutex::new(Health { breaker: Breaker::new(TRIP, RESET), sick: false }) }
+            let health = Mutex::new(Health { breaker: Breaker::new(TRIP, RESET), sick: false });
+            let bucket = Mutex::new(Bucket::new(calls_per_second.saturating_mul(weight)));
+            Endpoint { name, value, weight: weight.max(1), health, bucket }
         };
-        let endpoints = endpoints.into_iter().map(endpoint).collect();
-        Pool { service, endpoints, turn: Default::default(), born: Instant::now() }
+        let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
+        let owed = Mutex::new(vec![0; endpoints.len()]);
+        Pool { service, endpoints, owed, born: Instant::now() }
     }
 
     /// How many there are.
@@ -76,14 +98,29 @@ impl<T> Pool<T> {
         self.endpoints.is_empty()
     }
 
+    /// As [`Pool::pick`], once that one may be called: another would have its turn twice.
+    pub async fn turn(&self, tried: &[usize]) -> Option<Pick<'_, T>> {
+        let pick = self.pick(tried)?;
+        let take = || {
+            let now = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.endpoints[pick.at].bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+        };
+        while let Err(wait) = take() {
+            tokio::time::sleep(Duration::from_micros(wait)).await;
+        }
+        Some(pick)
+    }
+
     /// The next in turn that is well, but for those that were `tried`; if none is, the next in turn, if there is one that was
-    /// not.
-    pub fn pick(&self, tried: &[usize]) -> Option<Pick<'_, T>> {
-        let first = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let count = self.endpoints.len();
-        let order = (0..count).map(|n| first.wrapping_add(n) % count).filter(|at| !tried.contains(at));
-        let well = |at: usize| {
-            let mut health = self.health(at);
+    /// not. Turns are spread evenly: of weights 3 and 1, the first has two, the second one, the first one (as nginx does).
+    fn pick(&self, tried: &[usize]) -> Option<Pick<'_, T>> {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let weight = |at: usize| i64::from(self.endpoints[at].weight);
+        let mut order: Vec<usize> = (0..self.endpoints.len()).filter(|at| !tried.contains(at)).collect();
+        // Stable: of equals the first.
+        order.sort_by_key(|at| std::cmp::Reverse(owed[*at] + weight(*at)));
+        let well = |at: &usize| {
+            let mut health = self.health(*at);
             match health.breaker.admit(self.now()) {
                 // A sick one's probe is its next check.
                 admitted if health.sick => {
@@ -91,14 +128,19 @@ impl<T> Pool<T> {
                     None
                 }
                 Admit::Refused { .. } => None,
-                admitted => Some(Pick { pool: self, at, admitted, told: false }),
+                admitted => Some((*at, admitted)),
             }
         };
-        order.clone().find_map(well).or_else(|| {
-            // Its breaker learns nothing from it: it is open, or a check will say.
-            let refused = Admit::Refused { until: 0 };
-            order.clone().next().map(|at| Pick { pool: self, at, admitted: refused, told: false })
-        })
+        let found = order.iter().find_map(well);
+        let nobody = found.is_none();
+        // Its breaker learns nothing from it: it is open, or a check will say.
+        let (at, admitted) = found.or_else(|| order.first().map(|at| (*at, Admit::Refused { until: 0 })))?;
+        // Who is away while others are well has nothing coming to it.
+        for other in order.into_iter().filter(|other| nobody || *other == at || self.is_up(*other)) {
+            owed[other] += weight(other);
+            owed[at] -= weight(other);
+        }
+        Some(Pick { pool: self, at, admitted, told: false })
     }
 
     /// Asks each one whether it is there.
@@ -130,6 +172,24 @@ impl<T> Pool<T> {
 
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Bucket {
+    fn new(calls_per_second: u32) -> Bucket {
+        Bucket { every: SECOND.checked_div(u64::from(calls_per_second)).unwrap_or(0), due: 0 }
+    }
+
+    /// Takes a token, or says how long to wait for one.
+    fn take(&mut self, now: u64) -> Result<(), u64> {
+        let due = self.due.max(now);
+        match due.saturating_sub(now + SECOND.saturating_sub(self.every)) {
+            0 => {
+                self.due = due + self.every;
+                Ok(())
+            }
+            wait => Err(wait),
+        }
     }
 }
 
@@ -198,7 +258,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn pool(endpoints: usize) -> Pool<usize> {
-        Pool::new("test", (0..endpoints).map(|n| (n.to_string(), n)))
+        Pool::new("test", 0, (0..endpoints).map(|n| (n.to_string(), 1, n)))
     }
 
     fn next(pool: &Pool<usize>) -> usize {
@@ -216,6 +276,36 @@ mod tests {
         // In the same call nobody is asked twice.
         assert_eq!(pool.pick(&[0, 2]).map(|p| p.at()), Some(1), "better than nobody");
         assert!(pool.pick(&[0, 1, 2]).is_none());
+    }
+
+    #[test]
+    fn turns_by_weight_are_spread_and_go_on_without_who_is_away() {
+        let pool = Pool::new("test", 0, [("a".to_owned(), 3, 0), ("b".to_owned(), 1, 1), ("c".to_owned(), 2, 2)]);
+        let turns = |n: usize| (0..n).map(|_| next(&pool)).collect::<Vec<_>>();
+        let count = |turns: &[usize]| [0, 1, 2].map(|at| turns.iter().filter(|t| **t == at).count());
+        assert_eq!(turns(6), [0, 2, 0, 1, 2, 0]);
+        assert_eq!(count(&turns(60)), [30, 10, 20]);
+        pool.pick(&[1, 2]).unwrap().ended(Ended::Unanswered);
+        let without = turns(30);
+        assert_eq!(count(&without), [0, 10, 20]);
+        // Back, it has what its weight says, and not what it missed.
+        pool.health(0).breaker = Breaker::new(TRIP, RESET);
+        let [a, b, c] = count(&turns(60));
+        assert!(a.abs_diff(30) <= 1 && b.abs_diff(10) <= 1 && c.abs_diff(20) <= 1, "{a} {b} {c}");
+    }
+
+    #[test]
+    fn so_many_at_once_and_so_many_a_second() {
+        let mut bucket = Bucket::new(2);
+        assert_eq!((bucket.take(7), bucket.take(7), bucket.take(7)), (Ok(()), Ok(()), Err(500_000)));
+        assert_eq!((bucket.take(500_007), bucket.take(500_007)), (Ok(()), Err(500_000)));
+        // What was not used is not saved beyond a second's worth.
+        let later = 60 * SECOND;
+        assert_eq!((bucket.take(later), bucket.take(later), bucket.take(later)), (Ok(()), Ok(()), Err(500_000)));
+        let mut once = Bucket::new(1);
+        assert_eq!((once.take(0), once.take(1)), (Ok(()), Err(SECOND - 1)));
+        let mut any = Bucket::new(0);
+        assert!((0..1_000).all(|_| any.take(0).is_ok()));
     }
 
     #[tokio::test]

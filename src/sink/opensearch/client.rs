@@ -112,20 +112,28 @@ impl Client {
         // Another part of the process may have installed a provider; any will do.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let auth = credentials(config)?;
-        let node = |url: url::Url| {
+        let node = |(url, weight): (url::Url, u32)| {
             let shown = url.as_str().trim_end_matches('/').to_owned();
             let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url)).disable_proxy();
             if let Some(auth) = &auth {
                 builder = builder.auth(auth.clone()).service_name(&config.aws_service);
             }
             let transport = builder.build().map_err(|e| format!("no client for OpenSearch at {shown}: {e}"))?;
-            Ok((shown, transport))
+            Ok((shown, weight, transport))
         };
-        let nodes = config.nodes().into_iter().map(node).collect::<Result<Vec<_>, String>>()?;
-        if nodes.is_empty() {
+        let (urls, weights) = (config.nodes(), &config.weights);
+        if urls.is_empty() {
             return Err("no URL of OpenSearch is configured; set opensearch.url or --opensearch".into());
         }
-        let nodes = Arc::new(Pool::new("opensearch", nodes));
+        if !weights.is_empty() && (weights.len() != urls.len() || weights.contains(&0)) {
+            let (given, nodes) = (weights.len(), urls.len());
+            return Err(format!(
+                "opensearch.weights has {given} numbers for {nodes} nodes; give each node one, 1 or more, or leave it out"
+            ));
+        }
+        let weights = weights.iter().copied().chain(std::iter::repeat(1));
+        let nodes = urls.into_iter().zip(weights).map(node).collect::<Result<Vec<_>, String>>()?;
+        let nodes = Arc::new(Pool::new("opensearch", config.max_requests_per_second, nodes));
         if nodes.len() > 1 && tokio::runtime::Handle::try_current().is_ok() {
             let timeout = CHECK.min(config.timeout);
             nodes.keep_checking(config.health_interval, move |node: &Transport| answers(node.clone(), timeout));
@@ -147,7 +155,7 @@ impl Client {
     async fn send(&self, method: Method, path: &str, kind: &'static str, body: Option<Bytes>) -> Result<Answer, Away> {
         let mut tried = vec![];
         loop {
-            let Some(node) = self.nodes.pick(&tried) else {
+            let Some(node) = self.nodes.turn(&tried).await else {
                 return Err(Away {
                     node: "any of its nodes".into(),
                     why: "none can be reached".into(),
