@@ -29,6 +29,9 @@ use crate::web::resolver::{DnsError, GuardedResolver, find_cause};
 /// Longest Retry-After that is told apart from "for ever".
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 86_400);
 
+/// Longest time-out there is: what is set to more than that is not to end at all, and a clock cannot count as far.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// A request that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -214,8 +217,8 @@ impl Client {
         receive: impl FnOnce(&str) -> Result<Receiver, FetchError>,
     ) -> Result<Answer, FetchError> {
         let request = self.http.get(url.clone()).headers(conditions.clone());
-        let (now, for_a_piece) = (Instant::now(), self.config.read_timeout);
-        let deadline = now + self.config.timeout;
+        let (now, for_a_piece) = (Instant::now(), self.config.read_timeout.min(FOREVER));
+        let deadline = now + self.config.timeout.min(FOREVER);
         let timer = pin!(tokio::time::sleep_until(deadline.min(now + for_a_piece).into()));
         let mut patience = Patience { timer, deadline, for_a_piece };
         let response = patience.wait(Phase::Head, request.send()).await?.map_err(|e| classify(&e, Phase::Head))?;
