@@ -4,7 +4,7 @@
 //! feed ─► A ─► relay ×3 ─► B ─► relay ×3 ─► C ─► watch        status: one event a record and stage
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,19 +14,16 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use crate::fell;
 use crate::flow::{Feed, Watch};
-use crate::judge::{Ledger, repair};
-use crate::member::{Member, Recipe, lines};
+use crate::judge::{HANGS, Ledger, STUCK, repair};
+use crate::member::{Member, Recipe, hanging_offsets};
 use crate::services::{Kafka, TOPICS, java, unique};
 use crate::whole::{LIMIT, Random, Running, eventually};
 
 const STAGES: [&str; 2] = ["ab", "bc"];
 const MEMBERS: usize = 3;
 const PARTITIONS: i32 = 12;
-/// A transaction open for longer than its time-out of 10 s and some will never end by itself.
-const HANGS: Duration = Duration::from_secs(20);
-/// Nothing moved for so long: the process has had its time-out and its margin to say why, and the time to say it.
-const STUCK: Duration = Duration::from_secs(45);
 /// Longest from the last fault, or repair, to the last record.
 const DRAIN: Duration = Duration::from_secs(240);
 
@@ -41,7 +38,7 @@ pub enum Fault {
     Stop,
     /// The same, and another process under the same name meanwhile.
     StopWithTwin,
-    /// SIGKILL of a broker, and started again after a moment.
+    /// A broker goes down ([`fell`]), and is started again after a moment.
     Broker(u32),
     /// A, B and C get more partitions.
     Grow(i32),
@@ -271,7 +268,7 @@ impl Chain<'_> {
     }
 
     fn broker(&mut self, node: u32) {
-        self.kafka.kill(node);
+        fell(self.kafka, node);
         for member in &self.members {
             *self.phases.entry(format!("broker: {}", member.phase())).or_default() += 1;
         }
@@ -321,23 +318,13 @@ impl Chain<'_> {
                     .map(|(name, n)| (topic(&self.prefix, name), n))
                     .into();
                 println!("    stuck at {seen:?} of {n}; looking for a transaction that hangs");
-                let offsets = self.hanging_offsets();
+                let offsets = hanging_offsets(&self.members);
                 let ended = repair(self.kafka.bootstrap(), &topics, &offsets, HANGS);
                 if ended > 0 {
                     (until, repaired) = (Instant::now() + DRAIN, repaired + ended);
-                    if offsets.is_empty() {
-                        self.wrong.push("a transaction hung and no process said so".into());
-                    }
                 }
             }
         }
-    }
-
-    /// The partitions of `__consumer_offsets` that a process says a transaction hangs on.
-    fn hanging_offsets(&self) -> BTreeSet<i32> {
-        let named = |text: &str| text.split("__consumer_offsets --partition ").nth(1)?.split('`').next()?.parse().ok();
-        let said = self.members.iter().flat_map(|m| lines(m.log(), 0));
-        said.filter_map(|l| named(l["message"].as_str()?)).collect()
     }
 
     fn judge(mut self, scenario: &Scenario) -> Outcome {
@@ -390,7 +377,7 @@ fn described(faults: &[Fault]) -> String {
             Fault::KillAndWait => "kill, later back",
             Fault::Stop => "stop",
             Fault::StopWithTwin => "stop+twin",
-            Fault::Broker(_) => "broker kill",
+            Fault::Broker(_) => "broker down",
             Fault::Grow(_) => "growth",
             Fault::Roll => "rolling restart",
         };

@@ -10,6 +10,11 @@ use serde_json::Value;
 use crate::services::{LEDGER, TRANSACTIONS, java};
 use crate::whole::{LIMIT, Running, eventually};
 
+/// A transaction open for longer than its time-out of 10 s and some will never end by itself.
+pub const HANGS: Duration = Duration::from_secs(20);
+/// Nothing moved for so long: the process has had its time-out and its margin to say why, and the time to say it.
+pub const STUCK: Duration = Duration::from_secs(45);
+
 /// A topic's ledger.
 #[derive(Debug, Clone)]
 pub struct Ledger(Value);

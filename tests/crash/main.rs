@@ -73,6 +73,16 @@ impl Drop for Folder {
     }
 }
 
+/// Takes a broker down: with SIGKILL in the long form, in order in the short one. Killed while it ends a transaction, the only
+/// broker of a cluster may lose that transaction's markers (docs/exactly-once.md, "A transaction hangs"), and no client can
+/// help that: no matter for a test that everybody runs.
+fn fell(kafka: &Kafka, node: u32) {
+    match std::env::var("TIDEMILL_CRASH") {
+        Ok(_) => kafka.kill(node),
+        Err(_) => kafka.stop(node),
+    }
+}
+
 fn scenario(name: &'static str, records: u64, seconds: u64, faults: Vec<Fault>) -> Scenario {
     let over = Duration::from_secs(seconds);
     Scenario { name, protocol: "auto", records, over, faults, failpoints: "", work: WORK }

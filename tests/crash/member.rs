@@ -169,3 +169,10 @@ fn text(log: &Path, from: u64) -> String {
     file.read_to_end(&mut all).unwrap();
     String::from_utf8_lossy(&all).into_owned()
 }
+
+/// The partitions of `__consumer_offsets` that a process says a transaction hangs on.
+pub fn hanging_offsets(members: &[Member]) -> BTreeSet<i32> {
+    let named = |text: &str| text.split("__consumer_offsets --partition ").nth(1)?.split('`').next()?.parse().ok();
+    let said = members.iter().flat_map(|m| lines(m.log(), 0));
+    said.filter_map(|l| named(l["message"].as_str()?)).collect()
+}

@@ -1,14 +1,16 @@
-//! The whole pipeline on Kafka: three processes that run all stages, killed in turn, the broker among them.
+//! The whole pipeline on Kafka: three processes that run all stages, killed in turn; the broker goes down among them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use tidemill::demo::{Options, Site};
 
-use crate::judge::Ledger;
-use crate::member::{Member, Recipe, SETTINGS};
+use crate::judge::{HANGS, Ledger, STUCK, repair};
+use crate::member::{Member, Recipe, SETTINGS, hanging_offsets};
 use crate::services::Kafka;
 use crate::whole::{Random, Tidemill, clean, eventually};
-use crate::{Folder, alone, seed};
+use crate::{Folder, alone, fell, seed};
 
 const PROCESSES: usize = 3;
 /// Hosts the URLs are spread over.
@@ -59,6 +61,14 @@ impl Bench {
     }
 }
 
+/// The topics there are, and how many partitions each has.
+fn topics(bootstrap: &str) -> Vec<(String, i32)> {
+    let reader: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let all = reader.fetch_metadata(None, Duration::from_secs(10)).unwrap();
+    let ours = all.topics().iter().filter(|t| t.name().starts_with("tidemill."));
+    ours.map(|t| (t.name().to_owned(), i32::try_from(t.partitions().len()).unwrap())).collect()
+}
+
 #[test]
 fn pipeline_finishes_each_url_once_whatever_is_killed() {
     let _alone = alone();
@@ -88,7 +98,7 @@ fn pipeline_finishes_each_url_once_whatever_is_killed() {
         });
         std::thread::sleep(Duration::from_millis(random.within(0, 400)));
         if kill == kills / 2 {
-            bench.kafka.kill(1);
+            fell(&bench.kafka, 1);
             std::thread::sleep(Duration::from_millis(random.within(500, 2_000)));
             bench.kafka.restart(1);
         }
@@ -102,11 +112,20 @@ fn pipeline_finishes_each_url_once_whatever_is_killed() {
         (p["finished"].as_u64().unwrap_or(0), p["indexed"].as_u64().unwrap_or(0))
     };
     let mut last = serde_json::Value::Null;
-    let finished = eventually(Duration::from_secs(240), || {
+    let mut moved = (0, Instant::now());
+    let finished = eventually(Duration::from_secs(360), || {
         supervise(&mut workers);
         std::thread::sleep(Duration::from_millis(500));
         last = bench.ask(&["status", "--json"]).unwrap_or_default();
-        counts(&last).0 >= n as u64
+        let so_far = counts(&last).0;
+        if so_far > moved.0 {
+            moved = (so_far, Instant::now());
+        } else if moved.1.elapsed() > STUCK {
+            println!("stuck at {so_far} of {n}; looking for a transaction that hangs since the broker was killed");
+            repair(bench.kafka.bootstrap(), &topics(bench.kafka.bootstrap()), &hanging_offsets(&workers), HANGS);
+            moved.1 = Instant::now();
+        }
+        so_far >= n as u64
     });
     for w in &mut workers {
         w.end();
