@@ -14,7 +14,6 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use crate::fell;
 use crate::flow::{Feed, Watch};
 use crate::judge::{HANGS, Ledger, STUCK, repair};
 use crate::member::{Member, Recipe, hanging_offsets};
@@ -38,7 +37,7 @@ pub enum Fault {
     Stop,
     /// The same, and another process under the same name meanwhile.
     StopWithTwin,
-    /// A broker goes down ([`fell`]), and is started again after a moment.
+    /// SIGKILL of a broker, and started again after a moment.
     Broker(u32),
     /// A, B and C get more partitions.
     Grow(i32),
@@ -268,7 +267,7 @@ impl Chain<'_> {
     }
 
     fn broker(&mut self, node: u32) {
-        fell(self.kafka, node);
+        self.kafka.kill(node);
         for member in &self.members {
             *self.phases.entry(format!("broker: {}", member.phase())).or_default() += 1;
         }
@@ -377,7 +376,7 @@ fn described(faults: &[Fault]) -> String {
             Fault::KillAndWait => "kill, later back",
             Fault::Stop => "stop",
             Fault::StopWithTwin => "stop+twin",
-            Fault::Broker(_) => "broker down",
+            Fault::Broker(_) => "broker kill",
             Fault::Grow(_) => "growth",
             Fault::Roll => "rolling restart",
         };
