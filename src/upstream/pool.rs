@@ -70,7 +70,7 @@ pub struct Pick<'a, T> {
 }
 
 impl<T> Pool<T> {
-    /// Endpoints by name, each with its weight, in the order of their first turn; and how many calls a second are made to one
+    /// Endpoints by name, each with its weight (1 or more), in the order of their first turn; and how many calls a second are made to one
     /// of weight 1 (0: any number).
     pub fn new(
         service: &'static str,
@@ -81,7 +81,7 @@ impl<T> Pool<T> {
             metrics::up(service, &name, true);
             let health = Mutex::new(Health { breaker: Breaker::new(TRIP, RESET), sick: false });
             let bucket = Mutex::new(Bucket::new(calls_per_second.saturating_mul(weight)));
-            Endpoint { name, value, weight: weight.max(1), health, bucket }
+            Endpoint { name, value, weight, health, bucket }
         };
         let endpoints: Vec<_> = endpoints.into_iter().map(endpoint).collect();
         let owed = Mutex::new(vec![0; endpoints.len()]);

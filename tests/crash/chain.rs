@@ -321,6 +321,9 @@ impl Chain<'_> {
                 let ended = repair(self.kafka.bootstrap(), &topics, &offsets, HANGS);
                 if ended > 0 {
                     (until, repaired) = (Instant::now() + DRAIN, repaired + ended);
+                    if offsets.is_empty() {
+                        self.wrong.push("a transaction hung and no process said so".into());
+                    }
                 }
             }
         }

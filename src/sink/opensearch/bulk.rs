@@ -155,9 +155,9 @@ impl Bulk {
         }
         let body = together(part);
         let (documents, bytes, began) = (part.len(), body.len(), Instant::now());
-        let (verdict, broke_off) = match self.client.lines(&self.path, body).await {
-            Ok(answer) => (judge(&answer, documents), false),
-            Err(away) => (Verdict::Nothing(Later::unavailable(away.to_string())), away.reached),
+        let (verdict, broke_off, took) = match self.client.lines(&self.path, body).await {
+            Ok(answer) => (judge(&answer, documents), false, answer.took),
+            Err(away) => (Verdict::Nothing(Later::unavailable(away.to_string())), away.reached, began.elapsed()),
         };
         let any_later = |of: fn(&Later) -> bool| match &verdict {
             Verdict::Each(outcomes) => outcomes.iter().any(|o| matches!(o, Outcome::Later(later) if of(later))),
@@ -168,14 +168,14 @@ impl Bulk {
             self.made.store(false, Ordering::Relaxed);
         }
         let busy = any_later(|later| later.busy);
-        telemetry::bulk(verdict.name(busy), documents, began.elapsed());
+        telemetry::bulk(verdict.name(busy), documents, took);
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         // One document cannot be made smaller.
         let large = documents > 1 && (broke_off || matches!(verdict, Verdict::Divide { large: true, .. }));
         if busy || large {
             pace.refused(documents, bytes);
         } else if matches!(verdict, Verdict::Each(_)) {
-            pace.answered(documents, bytes, began.elapsed());
+            pace.answered(documents, bytes, took);
         }
         drop(pace);
         verdict

@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_types::region::Region;
 use bytes::Bytes;
@@ -42,6 +42,8 @@ pub struct Answer {
     pub status: u16,
     /// The body, as it came.
     pub body: Bytes,
+    /// How long the node took, without the wait for its turn.
+    pub took: Duration,
 }
 
 impl Answer {
@@ -164,11 +166,12 @@ impl Client {
             };
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            let began = Instant::now();
             let sent = node.value().send(method, path, headers, None::<&()>, body.clone(), Some(self.timeout)).await;
             let answer = match sent {
                 Ok(response) => {
                     let status = response.status_code().as_u16();
-                    response.bytes().await.map(|body| Answer { status, body })
+                    response.bytes().await.map(|body| Answer { status, body, took: began.elapsed() })
                 }
                 Err(e) => Err(e),
             };
@@ -228,4 +231,24 @@ fn deepest(e: &dyn Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_wait_for_a_turn_is_not_the_nodes_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let node = axum::Router::new().fallback(|| std::future::ready("{}"));
+        tokio::spawn(async move { axum::serve(listener, node).await });
+        let config = config::OpenSearch { url, max_requests_per_second: 1, ..Default::default() };
+        let (client, began, mut took) = (Client::new(&config).unwrap(), Instant::now(), Duration::ZERO);
+        for _ in 0..3 {
+            took += client.json(Method::Get, "/", None).await.unwrap().took;
+        }
+        let all = began.elapsed();
+        assert!(all >= Duration::from_millis(1_900) && took < all / 2, "{took:?} of {all:?}");
+    }
 }

@@ -169,9 +169,10 @@ fn outcome(told: &Told<'_>) -> Outcome {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::time::Duration;
 
     fn answer(status: u16, body: &Json) -> Answer {
-        Answer { status, body: body.to_string().into() }
+        Answer { status, body: body.to_string().into(), took: Duration::ZERO }
     }
 
     fn told(status: u16, error: Json) -> Json {
@@ -246,7 +247,7 @@ mod tests {
                 "{status} {body}: {verdict:?}"
             );
         }
-        let cut = Answer { status: 200, body: "{\"items\":[{\"index\":{\"status\":2".into() };
+        let cut = Answer { body: "{\"items\":[{\"index\":{\"status\":2".into(), ..answer(200, &json!({})) };
         assert!(matches!(judge(&cut, 1), Verdict::Nothing(_)));
     }
 
